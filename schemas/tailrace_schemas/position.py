@@ -1,0 +1,119 @@
+"""A place in a source's log, with containment instead of a total order (rule A1), and its text form.
+
+    lsn:0/16B3748                             Postgres: end LSN of the last commit (everything ending at or before it)
+    gtid:<set>[@<file>:<pos>]                 MySQL: executed GTID set; file and pos serve the same server only
+    mariadb:<d-s-n,…>[@<file>:<pos>]          MariaDB: last transaction of each domain
+    file:<server uuid>@<file>:<pos>           a server without GTIDs
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tailrace_schemas.gtid import GtidSet, MariaGtids
+
+
+def format_lsn(lsn: int) -> str:
+    """A 64-bit LSN as Postgres writes it: `16/B374D848`."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def parse_lsn(text: str) -> int:
+    high, _, low = text.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class LsnPosition:
+    """Postgres. Same timeline and system identifier are the caller's to check (rule A3)."""
+
+    lsn: int
+
+    def contains(self, other: Position) -> bool:
+        return isinstance(other, LsnPosition) and other.lsn <= self.lsn
+
+    def __str__(self) -> str:
+        return f"lsn:{format_lsn(self.lsn)}"
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """Binary log file and byte position. Files compare by their numeric suffix (999999 → 1000000)."""
+
+    file: str
+    pos: int
+
+    @property
+    def number(self) -> int:
+        return int(self.file.rpartition(".")[2])
+
+    def at_or_before(self, other: FilePlace) -> bool:
+        return (self.number, self.pos) <= (other.number, other.pos)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.pos}"
+
+    @staticmethod
+    def parse(text: str) -> FilePlace:
+        file, _, pos = text.rpartition(":")
+        return FilePlace(file, int(pos))
+
+
+@dataclass(frozen=True, slots=True)
+class GtidPosition:
+    gtids: GtidSet
+    place: FilePlace | None = None
+
+    def contains(self, other: Position) -> bool:
+        return isinstance(other, GtidPosition) and self.gtids.contains(other.gtids)
+
+    def __str__(self) -> str:
+        return f"gtid:{self.gtids}" + (f"@{self.place}" if self.place else "")
+
+
+@dataclass(frozen=True, slots=True)
+class MariaPosition:
+    gtids: MariaGtids
+    place: FilePlace | None = None
+
+    def contains(self, other: Position) -> bool:
+        return isinstance(other, MariaPosition) and self.gtids.contains(other.gtids)
+
+    def __str__(self) -> str:
+        return f"mariadb:{self.gtids}" + (f"@{self.place}" if self.place else "")
+
+
+@dataclass(frozen=True, slots=True)
+class FilePosition:
+    server: str
+    place: FilePlace
+
+    def contains(self, other: Position) -> bool:
+        return isinstance(other, FilePosition) and other.server == self.server and other.place.at_or_before(self.place)
+
+    def __str__(self) -> str:
+        return f"file:{self.server}@{self.place}"
+
+
+Position = LsnPosition | GtidPosition | MariaPosition | FilePosition
+
+
+def parse_position(text: str) -> Position:
+    """
+    Raises:
+        ValueError: not the text form of a position.
+    """
+    kind, _, rest = text.partition(":")
+    body, _, place_text = rest.partition("@")
+    place = FilePlace.parse(place_text) if place_text else None
+    match kind:
+        case "lsn":
+            return LsnPosition(parse_lsn(body))
+        case "gtid":
+            return GtidPosition(GtidSet.parse(body), place)
+        case "mariadb":
+            return MariaPosition(MariaGtids.parse(body), place)
+        case "file" if place is not None:
+            return FilePosition(body, place)
+        case _:
+            raise ValueError(f"not a position: {text}")
