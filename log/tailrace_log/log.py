@@ -5,8 +5,8 @@ together (rule C1). Its commit record is the only truth about it: which offsets 
 position the log is complete, which transaction is still open across it, where truncates, reloads and schema changes
 take effect, and how far the load has come (rules C2, C3). Records outside announced ranges do not exist for a sink.
 
-One writer at a time: `open` fences any other, for ever. Readers are many, in any process. Three implementations pass one
-contract suite (`tests/contract/test_log.py`): memory, embedded (SQLite) and Kafka.
+One writer at a time: `open` fences any other, for ever. Readers are many, in any process. Three implementations pass
+one contract suite (`tests/contract/test_log.py`): memory, embedded (SQLite) and Kafka.
 """
 
 from __future__ import annotations
@@ -138,7 +138,14 @@ class CommitRecord:
             since=data["since"],
             ranges=tuple(Range(*r) for r in data["ranges"]),
             markers=tuple(
-                Marker(m["kind"], *m["table"], m["topic"], {int(p): o for p, o in m["at"].items()}, m["data"])
+                Marker(
+                    m["kind"],
+                    m["table"][0],
+                    m["table"][1],
+                    m["topic"],
+                    {int(p): o for p, o in m["at"].items()},
+                    m["data"],
+                )
                 for m in data["markers"]
             ),
             load=data["load"],
