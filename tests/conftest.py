@@ -28,5 +28,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def seed() -> int:
-    """The run's seed. A test mixes in what it is about, so that it does not depend on others: Random(f"{seed} money")."""
+    """The run's seed; a test mixes in what it is about: `Random(f"{seed} money")`."""
     return int(os.environ[SEED])

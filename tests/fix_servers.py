@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from bed import processes
@@ -348,7 +348,8 @@ def _drop_postgres_database(admin: str, database: str) -> None:
         _postgres_run(inside, f"rollback prepared '{gid}'")
     end = f"""
         select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}';
-        select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '{database}' and not active
+        select pg_drop_replication_slot(slot_name) from pg_replication_slots
+        where database = '{database}' and not active
     """
     left = f"select slot_name from pg_replication_slots where database = '{database}'"
 
@@ -408,9 +409,13 @@ def _mysql_cursor(url: str) -> AbstractContextManager[Any]:
     @contextmanager
     def cursor() -> Iterator[Any]:
         parts = urlsplit(url)
-        user, password, database = parts.username, parts.password or "", parts.path.strip("/") or None
         connection = pymysql.connect(
-            host=parts.hostname, port=parts.port or 3306, user=user, password=password, database=database, autocommit=True
+            host=parts.hostname,
+            port=parts.port or 3306,
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            database=parts.path.strip("/") or None,
+            autocommit=True,
         )
         with connection, connection.cursor() as opened:
             yield opened
@@ -479,7 +484,7 @@ def _session() -> Session:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Know the session's folder; a worker of pytest-xdist shares that of its controller."""
-    global _current_session  # noqa: PLW0603
+    global _current_session
     skipped_names()
     worker = getattr(config, "workerinput", None)
     _current_session = Session(Path(worker["bed_session"])) if worker else session_of_this_process()
@@ -498,7 +503,7 @@ _failed = False
 
 def pytest_sessionfinish(exitstatus: int) -> None:
     """Remember whether the logs are worth keeping."""
-    global _failed  # noqa: PLW0603
+    global _failed
     _failed = exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 

@@ -171,4 +171,11 @@ debian_packages() {
 debian_lists_of() { debian_lists "$2" "$1"; }
 
 # own_loader ROOT: the command prefix that runs a program of another Debian suite with that suite's own C library.
-own_loader() { echo "$(readlink -f "$1/usr/lib64/ld-linux-x86-64.so.2" || readlink -f "$1/lib64/ld-linux-x86-64.so.2") --library-path $1/usr/lib/x86_64-linux-gnu:$1/lib/x86_64-linux-gnu"; }
+own_loader() {
+  local libraries=$1/usr/lib/x86_64-linux-gnu:$1/lib/x86_64-linux-gnu loader
+  # The link in lib64 may be absolute, and then leads to the loader of this machine.
+  for loader in "$1"{/usr,}/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2; do
+    [ ! -f "$loader" ] || { echo "$loader --library-path $libraries"; return; }
+  done
+  die "no loader in $1"
+}
