@@ -1,0 +1,119 @@
+"""How a sink is doing, for the status line, metrics and `tailrace status`; written by its thread, read by any."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tailrace_schemas.errors import TailraceError
+from tailrace_schemas.table import TableId
+from tailrace_sinks.sink import Applied, TableCounts
+
+State = Literal["starting", "running", "stopping", "stopped", "failed"]
+
+
+@dataclass(slots=True)
+class TableError:
+    """What stopped a table: `message` = primary and detail, `remedy` = hint."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(slots=True)
+class SinkStatus:
+    """`position` is the text form of what the target holds. Lags are of the last batch, in seconds, and 0 once
+    everything in the log is applied. `bytes_behind` is estimated: records announced but not applied times their
+    mean size."""
+
+    name: str
+    state: State = "starting"
+    position: str = ""
+    applied_seq: int = -1
+    total: TableCounts = field(default_factory=TableCounts)
+    tables: dict[TableId, TableCounts] = field(default_factory=dict)
+    errors: dict[TableId, TableError] = field(default_factory=dict)
+    last_error: TableError | None = None
+    retries: int = 0
+    source_to_log_seconds: float = 0.0
+    log_to_target_seconds: float = 0.0
+    bytes_behind: int = 0
+    applied_bytes: int = 0
+    applied_rows: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def set_state(self, state: State) -> None:
+        with self.lock:
+            self.state = state
+
+    def opened(self, next_seq: int, position: str) -> None:
+        """The target was reached: what stopped it before is over."""
+        with self.lock:
+            self.state, self.applied_seq, self.position, self.last_error = "running", next_seq - 1, position, None
+
+    def batch_applied(self, seq: int, position: str, applied: Applied, rows: int, size: int) -> None:
+        """`rows` and `size`: records read from the log, tombstones included, and their bytes."""
+        with self.lock:
+            self.applied_seq, self.position = seq, position
+            self.applied_rows += rows
+            self.applied_bytes += size
+            for table, counts in applied.tables.items():
+                self.tables.setdefault(table, TableCounts()).add(counts)
+                self.total.add(counts)
+
+    def lag(self, source_to_log: float, log_to_target: float, rows_behind: int) -> None:
+        with self.lock:
+            self.source_to_log_seconds, self.log_to_target_seconds = source_to_log, log_to_target
+            mean = self.applied_bytes / self.applied_rows if self.applied_rows else 200.0
+            self.bytes_behind = int(rows_behind * mean)
+
+    def failed(self, error: TailraceError, *, retried: bool) -> None:
+        message = f"{error.message}: {error.detail}" if error.detail else error.message
+        entry = TableError(error.code, message, error.hint)
+        with self.lock:
+            self.last_error = entry
+            self.retries += retried
+            if not retried:
+                self.state = "failed"
+                if error.table is not None:
+                    self.errors[error.table] = entry
+
+    def to_json(self) -> dict[str, Any]:
+        """The sink's member of `status --json` (interfaces: `sinks[]`), with `tables` by name beside it."""
+        with self.lock:
+            return {
+                "name": self.name,
+                "state": self.state,
+                "position": self.position,
+                "lag": {
+                    "source_to_log_seconds": round(self.source_to_log_seconds, 3),
+                    "log_to_target_seconds": round(self.log_to_target_seconds, 3),
+                    "bytes": self.bytes_behind,
+                },
+                "applied": {
+                    "inserts": self.total.inserts,
+                    "updates": self.total.updates,
+                    "deletes": self.total.deletes,
+                    "ddls": self.total.ddls,
+                },
+                "rows_loaded": self.total.loaded,
+                "applied_seq": self.applied_seq,
+                "retries": self.retries,
+                "error": None if self.last_error is None else _error_json(self.last_error),
+                "tables": {
+                    str(table): {
+                        "rows_loaded": counts.loaded,
+                        "inserts": counts.inserts,
+                        "updates": counts.updates,
+                        "deletes": counts.deletes,
+                        "error": _error_json(self.errors[table]) if table in self.errors else None,
+                    }
+                    for table, counts in self.tables.items()
+                },
+            }
+
+
+def _error_json(error: TableError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "remedy": error.remedy}
