@@ -17,7 +17,7 @@ The core (`service.py`, `feed.py`, `snapshot.py`, `publish.py`) knows no engine;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -81,7 +81,7 @@ class Snapshot(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChunkRows:
-    """Rows of a chunk as records by partition: (partition, count, frames), and how many there are."""
+    """Rows of a chunk, or a slice of them, as records by partition: (partition, count, frames), and how many."""
 
     parts: list[tuple[int, int, bytes]]
     rows: int
@@ -106,12 +106,15 @@ class SnapshotReader(Protocol):
             RetryableError: not now (a lock was not to be had); the core tries again later.
         """
 
-    def read(self, table: TableFeed, low: Sequence[str] | None, high: Sequence[str] | None, chunk: str) -> ChunkRows:
-        """The rows with low <= key < high (None: open end) as op `r` events, under the snapshot of `begin`. `chunk`
-        names (chunk, attempt) and goes into `source.sequence` (rule D8). The stream runs meanwhile.
+    def read(
+        self, table: TableFeed, low: Sequence[str] | None, high: Sequence[str] | None, chunk: str
+    ) -> Iterator[ChunkRows]:
+        """The rows with low <= key < high (None: open end) as op `r` events, under the snapshot of `begin`, in slices
+        of a few MB. `chunk` names (chunk, attempt) and goes into `source.sequence` (rule D8). The stream runs
+        meanwhile. The rows count only when the iteration ends without an error.
 
         Raises:
-            TableMovedError: see there.
+            TableMovedError: see there; at the latest at the end of the iteration.
         """
 
     def end(self) -> None:

@@ -6,14 +6,31 @@ Compiled with mypyc. A codec appends; the feed takes. Partition of a key: murmur
 
 from librt.strings import BytesWriter
 from mypy_extensions import i64
+
 from tailrace_schemas.wire import murmur2, put_frame, put_frame_with_header
 
 
 class Clock:
-    """The source transaction that is being read, as a serial number shared by all buffers of a capture."""
+    """Shared by all buffers of a capture: the serial number of the source transaction being read, how many bytes wait
+    in all buffers, and which buffers have any."""
 
     def __init__(self) -> None:
         self.transaction: i64 = 0
+        self.size: i64 = 0
+        self.filled: list[TopicBuffer] = []
+
+    def take(self, before_transaction: bool) -> list[tuple[str, int, int, bytes]]:
+        """(topic, partition, count, frames) of everything that waits, or of what stands before the transaction."""
+        out: list[tuple[str, int, int, bytes]] = []
+        filled = self.filled
+        self.filled = []
+        for buffer in filled:
+            parts = buffer.take_before_transaction() if before_transaction else buffer.take()
+            for partition, count, frames in parts:
+                out.append((buffer.topic, partition, count, frames))
+            if buffer.size:
+                self.filled.append(buffer)
+        return out
 
 
 class TopicBuffer:
@@ -70,16 +87,26 @@ class TopicBuffer:
             self._meet()
         p: i64 = self.partition_of(key)
         put_frame(self.writers[p], key, value)
+        self._count(p, 9 + (0 if key is None else len(key)) + (0 if value is None else len(value)))
+
+    def _count(self, p: i64, size: i64) -> None:
         self.counts[p] += 1
-        self.size += 9 + (0 if key is None else len(key)) + (0 if value is None else len(value))
+        if self.size == 0:
+            self.clock.filled.append(self)
+        self.size += size
+        self.clock.size += size
 
     def append_with_header(self, key: bytes | None, value: bytes | None, name: bytes, content: bytes) -> None:
         if self.transaction != self.clock.transaction:
             self._meet()
         p: i64 = self.partition_of(key)
         put_frame_with_header(self.writers[p], key, value, name, content)
-        self.counts[p] += 1
-        self.size += 9 + (0 if key is None else len(key)) + (0 if value is None else len(value))
+        size: i64 = 14 + len(name) + len(content)
+        self._count(p, size + (0 if key is None else len(key)) + (0 if value is None else len(value)))
+
+    def set_keyless(self, keyless: bool) -> None:
+        """The table has lost its key, or got one. Records already here keep their partition."""
+        self.fixed = murmur2(self.topic.encode(), 0) % self.partitions if keyless else -1
 
     def counts_now(self) -> dict[int, int]:
         """Records so far by partition: where a marker set now takes effect."""
@@ -100,6 +127,7 @@ class TopicBuffer:
             self.records_before[p] = 0
             self.bytes_before[p] = 0
             p += 1
+        self.clock.size -= self.size
         self.size = 0
         return out
 
@@ -120,6 +148,7 @@ class TopicBuffer:
                 self.writers[p] = w
                 self.counts[p] -= count
                 self.size -= cut
+                self.clock.size -= cut
                 self.records_before[p] = 0
                 self.bytes_before[p] = 0
             p += 1

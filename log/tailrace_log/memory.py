@@ -6,9 +6,8 @@ import threading
 import time
 import uuid
 
-from tailrace_schemas.errors import FencedError, InvariantError, PositionLostError, StopError
-
 from tailrace_log.log import Batch, CommitRecord, announced
+from tailrace_schemas.errors import FencedError, InvariantError, PositionLostError, StopError
 
 
 class MemoryRegistry:

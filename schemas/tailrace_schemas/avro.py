@@ -127,10 +127,14 @@ def avro_type(type_: LogicalType, seen: set[str]) -> Any:
     if kind == "decimal":
         return _decimal(type_)
     if kind == "number":
-        fields = [{"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}]
+        fields: list[dict[str, Any]] = [{"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}]
         return _record("io.debezium.data.VariableScaleDecimal", "Variable scaled decimal", fields, seen)
     if kind == "time":
-        return _connect("int", "io.debezium.time.Time") if millis(type_) else _connect("long", "io.debezium.time.MicroTime")
+        return (
+            _connect("int", "io.debezium.time.Time")
+            if millis(type_)
+            else _connect("long", "io.debezium.time.MicroTime")
+        )
     if kind == "timestamp":
         return _connect("long", "io.debezium.time.Timestamp" if millis(type_) else "io.debezium.time.MicroTimestamp")
     if kind in ("enum", "set"):

@@ -1,9 +1,9 @@
 """A place in a source's log, with containment instead of a total order (rule A1), and its text form.
 
-    lsn:0/16B3748                             Postgres: end LSN of the last commit (everything ending at or before it)
-    gtid:<set>[@<file>:<pos>]                 MySQL: executed GTID set; file and pos serve the same server only
-    mariadb:<d-s-n,…>[@<file>:<pos>]          MariaDB: last transaction of each domain
-    file:<server uuid>@<file>:<pos>           a server without GTIDs
+lsn:0/16B3748                             Postgres: end LSN of the last commit (everything ending at or before it)
+gtid:<set>[@<file>:<pos>]                 MySQL: executed GTID set; file and pos serve the same server only
+mariadb:<d-s-n,…>[@<file>:<pos>]          MariaDB: last transaction of each domain
+file:<server uuid>@<file>:<pos>           a server without GTIDs
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ sinks are concatenated frames, so no row needs an object of its own.
 Formats: Apache Avro 1.11 specification, "Binary Encoding"; Confluent Schema Registry documentation, "Wire format".
 """
 
-from librt.strings import BytesWriter, read_i32_le, write_i32_be, write_i32_le
+from librt.strings import BytesWriter, read_i32_le, write_i32_le
 from mypy_extensions import i64, u8
 
 NULL_LENGTH = -1
@@ -93,7 +93,9 @@ def put_frame(out: BytesWriter, key: bytes | None, value: bytes | None) -> None:
     out.append(0)
 
 
-def put_frame_with_header(out: BytesWriter, key: bytes | None, value: bytes | None, name: bytes, content: bytes) -> None:
+def put_frame_with_header(
+    out: BytesWriter, key: bytes | None, value: bytes | None, name: bytes, content: bytes
+) -> None:
     """Append one record with one header."""
     if key is None:
         write_i32_le(out, -1)

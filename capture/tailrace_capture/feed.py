@@ -1,0 +1,337 @@
+"""The feed: what an engine's stream tells the capture core, in the order of the source's log.
+
+One Feed per run of a stream. It judges events of tables in load (rule B1, with `load.py`), numbers source transactions,
+cuts what the codecs appended into log transactions and hands them to the publisher, and stands still when a load
+thread takes a snapshot (rule B3).
+All methods but `standing_still`, `wake` and `stop` belong to the stream's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from tailrace_capture.load_state import TableLoad
+from tailrace_capture.publish import AbandonWork, ChunkWork, Mark, Publisher, StreamWork, Work, stop_note
+from tailrace_capture.snapshot import LiveLoad, LoadPlanner
+from tailrace_capture.source import Resume, TableFeed, Transaction
+from tailrace_capture.tables import TableRegister
+from tailrace_log.frames import Clock, TopicBuffer
+from tailrace_log.log import Batch, CommitRecord, Marker, MarkerKind
+from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.position import Position
+from tailrace_schemas.table import TableId, TableSchema
+
+log = logging.getLogger("tailrace.capture")
+
+CUT_BYTES = 4 << 20  # a log transaction this big is cut at the next commit even while another is being written
+OPEN_BYTES = 32 << 20  # a source transaction this big is published in parts (rule C3)
+IDLE_SECONDS = 1.0  # how often a position without changes of ours is written
+
+
+class Feed:
+    """See the module. `keepalive`: the engine sets it; called while the stream waits, many times a second."""
+
+    def __init__(
+        self, register: TableRegister, publisher: Publisher, planner: LoadPlanner, clock: Clock, resume: Resume
+    ) -> None:
+        self._register, self._publisher, self._planner, self._clock = register, publisher, planner, clock
+        self.resume = resume
+        self.keepalive: Callable[[], None] = lambda: None
+        self.stopping = False
+        self.durable: Position = resume.position
+        self.transactions = 0
+        self._changed = threading.Condition()
+        self._wanting_still = 0
+        self._parked = False
+        self._pending_open = resume.open
+        self._transaction: Transaction | None = None
+        self._in_series = False
+        self._at: Position = resume.position
+        self._cut: Position = resume.position
+        self._cut_at = time.monotonic()
+        self._source_ms = 0
+        self._marks: list[Mark] = []
+        self._marks_before = 0
+        self._requests: list[Callable[[], None]] = []
+        publisher.on_durable = self._on_durable
+
+    # --- tables
+
+    @property
+    def tables(self) -> dict[TableId, TableFeed]:
+        """Captured tables that are not stopped."""
+        return self._register.feeds
+
+    def change_schema(self, schema: TableSchema) -> TableFeed:
+        """The table has this schema from here on: registers it, announces it, returns the feed to append to. A table
+        in mid-load starts again (its chunks were read under the old schema)."""
+        feed = self._register.describe(schema)
+        self._mark("schema", feed, {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id})
+        if self._planner.loading(schema.table):
+            self.reload(schema.table)
+        return feed
+
+    def announce(self, feed: TableFeed, load: TableLoad) -> None:
+        """A table new to the log: its schema stands before its first record."""
+        self._mark("schema", feed, {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id}, load=load)
+
+    def stop_table(self, table: TableId, error: TableStopError) -> None:
+        """Stop publishing this table, here and for good; the others go on (rule A7)."""
+        feed = self._register.feeds.get(table)
+        if feed is None:
+            return
+        if error.position is None:
+            error.position = str(self._at)
+        self._mark("stopped", feed, dict(stop_note(error)))
+        self._register.stop(table)
+        self._planner.stop(table)
+        log.error("table stopped: %s", error, extra={"table": str(table)})
+        self.wake()
+
+    def table_gone(self, table: TableId) -> None:
+        """The source no longer has this table."""
+        hint = "remove it from the pipeline's tables, or create it again and reload it"
+        self.stop_table(table, TableStopError("the table is gone at the source", code="TABLE_DROPPED", hint=hint))
+
+    def reload(self, table: TableId) -> None:
+        """The table starts again: sinks empty it at this place, every chunk is read anew (rule B10)."""
+        feed = self._register.feeds[table]
+        bounds = self._planner.restart(feed)
+        self._mark("reload", feed, {}, bounds=bounds)
+        self.wake()
+
+    def request(self, act: Callable[[], None]) -> None:
+        """For load threads: `act` runs in the stream's thread, between two transactions."""
+        self._requests.append(act)
+        self.wake()
+
+    def _mark(
+        self,
+        kind: MarkerKind,
+        feed: TableFeed,
+        data: dict[str, object],
+        bounds: list[list[str]] | None = None,
+        load: TableLoad | None = None,
+    ) -> None:
+        marker = Marker(kind, *feed.schema.table, feed.topic, feed.buffer.counts_now(), data)
+        self._marks.append(Mark(marker, bounds, load))
+
+    # --- the stream
+
+    @property
+    def pending_open(self) -> str | None:
+        """Id of the transaction that was half published when the last run ended, until it comes again."""
+        return None if self._pending_open is None else self._pending_open.id
+
+    def begin(self, transaction: Transaction) -> int:
+        """A source transaction begins. Returns how many of its events are in the log already: the codec appends only
+        those with a higher ordinal (rule C3)."""
+        self._clock.transaction += 1
+        self._transaction = transaction
+        self._marks_before = len(self._marks)
+        self._source_ms = transaction.commit_ms
+        if self._pending_open is None:
+            return 0
+        pending, self._pending_open = self._pending_open, None
+        if pending.id == transaction.id:
+            self._in_series = True
+            return pending.ordinals
+        self._put(AbandonWork(self._restart_abandoned))
+        return 0
+
+    def decide(self, buffer: TopicBuffer, key: bytes | None) -> bool:
+        """Whether a change of a table in load is published (rule B1); may wait for a chunk that is being read."""
+        feed = buffer.table
+        assert isinstance(feed, TableFeed)
+        assert self._transaction is not None
+        live = self._planner.live(feed.schema.table)
+        if live is None:
+            return True
+        return self._judge(live, live.chunk_of(key), self._transaction.ref)
+
+    def _judge(self, live: LiveLoad, chunk: int, ref: object) -> bool:
+        while True:
+            with live.lock:
+                state, snapshot = live.at(chunk)
+            if state == "none":
+                return False
+            if snapshot is None:
+                return True
+            if snapshot.sees(ref):
+                return False
+            if state == "done":
+                return True
+            self._wait()
+
+    def truncate(self, table: TableId) -> None:
+        """TRUNCATE at this place of the current transaction (rule B9)."""
+        feed = self._register.feeds.get(table)
+        if feed is None:
+            return
+        live = self._planner.live(table)
+        if live is not None:
+            assert self._transaction is not None
+            verdict = live.truncate(self._transaction.ref)
+            if verdict == "drop":
+                return
+            if verdict == "restart":
+                self.reload(table)
+                return
+        self._mark("truncate", feed, {})
+
+    def commit(self, position: Position) -> None:
+        """The current transaction ends; the log is complete up to `position` once it is cut here."""
+        self._at = position
+        self._transaction = None
+        self._in_series = False
+        self.transactions += 1
+        if self._register.bytes_waiting >= CUT_BYTES or (self._has_content() and self._publisher.idle):
+            self._cut_here()
+
+    def overfull(self, ordinals: int) -> None:
+        """To be called inside a big transaction now and then: publishes what there is of it when it is too big to keep.
+        `ordinals`: how many of its events have passed."""
+        if self._register.bytes_waiting < OPEN_BYTES:
+            return
+        assert self._transaction is not None
+        if not self._in_series:
+            self._cut_earlier()
+        self._in_series = True
+        self._put_stream(self._register.take(), self._take_marks(), self._cut, self._transaction.id, ordinals)
+
+    def _cut_earlier(self) -> None:
+        """A series begins in a log transaction of its own: publish what earlier transactions left (rule C3)."""
+        earlier = self._register.take(before_transaction=True)
+        marks, self._marks = self._marks[: self._marks_before], self._marks[self._marks_before :]
+        taken = {(batch.topic, batch.partition): batch.count for batch in earlier}
+        for mark in self._marks:
+            at = {p: n - taken.get((mark.marker.topic, p), 0) for p, n in mark.marker.at.items()}
+            mark.marker = replace(mark.marker, at=at)
+        if earlier or marks or self._at != self._cut:
+            self._put_stream(earlier, marks, self._at, None, 0)
+
+    def _restart_abandoned(self, table: TableId) -> list[list[str]]:
+        return self._planner.restart(self._register.feeds[table])
+
+    def idle(self, position: Position) -> None:
+        """The source has nothing of ours up to `position`. An open transaction that should have come by then is lost:
+        the engine calls this only past its place."""
+        if self._pending_open is not None:
+            self._pending_open = None
+            self._put(AbandonWork(self._restart_abandoned))
+        self._at = position
+
+    def tick(self) -> None:
+        """Often, between the source's messages.
+
+        Raises:
+            the publisher's error, if it has ended.
+        """
+        self._publisher.check()
+        if self._wanting_still:
+            self._stand_still()
+        self._planner.check()
+        if self._transaction is not None:
+            return
+        while self._requests:
+            self._requests.pop(0)()
+        if self._has_content():
+            if self._publisher.idle:
+                self._cut_here()
+        elif self._at != self._cut and time.monotonic() - self._cut_at > IDLE_SECONDS and self._publisher.idle:
+            self._cut_here()
+
+    def finish(self) -> None:
+        """The stream ends in good order: whole transactions that wait are handed to the publisher."""
+        if self._transaction is None and (self._has_content() or self._at != self._cut):
+            self._cut_here()
+
+    # --- cutting
+
+    def _has_content(self) -> bool:
+        return bool(self._register.bytes_waiting or self._marks)
+
+    def _take_marks(self) -> list[Mark]:
+        marks, self._marks = self._marks, []
+        self._marks_before = 0
+        return marks
+
+    def _cut_here(self) -> None:
+        self._put_stream(self._register.take(), self._take_marks(), self._at, None, 0)
+
+    def _put_stream(
+        self, batches: list[Batch], marks: list[Mark], position: Position, open_id: str | None, ordinals: int
+    ) -> None:
+        self._cut, self._cut_at = position, time.monotonic()
+        self._put(StreamWork(batches, str(position), marks, open_id, ordinals, self._source_ms))
+
+    def _put(self, work: Work) -> None:
+        self._publisher.put(work, self._pause)
+
+    def _on_durable(self, record: CommitRecord, work: Work, streaming: list[TableId]) -> None:
+        """From the publisher's thread: `record` is in the log."""
+        self.durable = self._register.parse(record.position)
+        if isinstance(work, StreamWork | AbandonWork):
+            for marker in record.markers:
+                if marker.kind == "reload":
+                    self._planner.marker_durable(TableId(marker.schema, marker.table))
+        if isinstance(work, ChunkWork) and work.last:
+            self._planner.chunk_durable(work)
+        for table in streaming:
+            self._planner.finished(table)
+        self.wake()
+
+    # --- waiting and standing still
+
+    def _pause(self) -> None:
+        """While the stream waits for something: keep the source's connection alive, let snapshots be taken."""
+        self.keepalive()
+        if self._wanting_still:
+            self._stand_still()
+
+    def _wait(self) -> None:
+        self._publisher.check()
+        self._planner.check()
+        self.keepalive()
+        with self._changed:
+            self._parked = True
+            self._changed.notify_all()
+            self._changed.wait(0.02)
+            while self._wanting_still:
+                self._changed.wait(0.02)
+            self._parked = False
+
+    def _stand_still(self) -> None:
+        while self._wanting_still:
+            self.keepalive()
+            with self._changed:
+                self._parked = True
+                self._changed.notify_all()
+                self._changed.wait(0.05)
+                if not self._wanting_still:
+                    self._parked = False
+
+    def wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    @contextmanager
+    def standing_still(self) -> Iterator[bool]:
+        """For load threads: the stream stands between two of its steps while the body runs. Gives False, without
+        waiting for ever, when the stream has ended."""
+        with self._changed:
+            self._wanting_still += 1
+            while not self._parked and not self.stopping:
+                self._changed.wait(0.1)
+            parked = self._parked
+        try:
+            yield parked
+        finally:
+            with self._changed:
+                self._wanting_still -= 1
+                self._changed.notify_all()

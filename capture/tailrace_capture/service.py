@@ -1,0 +1,227 @@
+"""The capture process, top to bottom: open the log, resume, load and stream, publish, until told to stop.
+
+    source.stream ──▶ Feed ──▶ Publisher ──▶ EventLog          one thread reads the source, one writes the log
+    SnapshotReader (load threads) ──▶ Publisher                 chunks of tables in load, in the same queue
+
+Every run starts from the last commit record in the log (rule C1); nothing else is remembered. A retryable error ends
+the run, and the next one begins after a pause; any other error ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tailrace_capture.feed import Feed
+from tailrace_capture.load_state import TableLoad, restore
+from tailrace_capture.publish import Publisher, StreamWork
+from tailrace_capture.snapshot import LoadPlanner
+from tailrace_capture.source import Resume, Source
+from tailrace_capture.tables import TableRegister
+from tailrace_log.frames import Clock
+from tailrace_log.log import EventLog
+from tailrace_schemas.errors import RetryableError, StopError
+from tailrace_schemas.position import Position
+from tailrace_schemas.table import TableId
+
+log = logging.getLogger("tailrace.capture")
+
+Mode = Literal["full-load", "cdc", "full-load-and-cdc"]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """`start`: with mode cdc and an empty log, `now` or a position. `sinks`: registered for the log's retention."""
+
+    pipeline: str
+    mode: Mode = "full-load-and-cdc"
+    sinks: tuple[str, ...] = ()
+    readers: int = 4
+    chunk_rows: int = 50_000
+    max_rows_per_second: int | None = None
+    start: str | None = None
+    until_current: bool = False
+    key_bytes: bool = False
+    connect_timeout: float = 30.0
+    drain_seconds: float = 20.0
+
+
+@dataclass(slots=True)
+class TableStatus:
+    state: str
+    rows: int = 0
+    rows_estimate: int = 0
+    chunks_done: int = 0
+    chunks_total: int = 0
+    error: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class CaptureStatus:
+    """What the process shows; read by other threads, replaced value by value."""
+
+    state: str = "starting"
+    sentence: str = ""
+    position: str = ""
+    identity: dict[str, str] = field(default_factory=dict)
+    seq: int = -1
+    transactions: int = 0
+    source_ms: int = 0
+    tables: dict[TableId, TableStatus] = field(default_factory=dict)
+    error: dict[str, str] = field(default_factory=dict)
+
+
+def run_capture(
+    source: Source, event_log: EventLog, settings: CaptureSettings, stop: threading.Event, status: CaptureStatus
+) -> None:
+    """Capture until `stop` is set (then what was read is published and the call returns), or with `until_current`
+    until the log covers what the source held at the start.
+
+    Raises:
+        PositionLostError, StopError, ConfigError …: a person is needed; the position in the log is kept.
+        SourceUnavailableError, LogUnavailableError: only before the first successful start within `connect_timeout`.
+    """
+    deadline = time.monotonic() + settings.connect_timeout
+    pause = 0.2
+    started = False
+    while not stop.is_set():
+        try:
+            if _Run(source, event_log, settings, stop, status).go():
+                return
+            started, pause = True, 0.2
+        except RetryableError as error:
+            if not started and status.state == "starting" and time.monotonic() > deadline:
+                raise
+            status.sentence = f"waiting to start again: {error.message}"
+            log.warning("capture starts again in %.1f s: %s", pause, error)
+            stop.wait(pause)
+            pause = min(pause * 2, 15.0)
+            started = started or status.state == "running"
+    status.state = "stopped"
+
+
+class _Run:
+    """One run: from opening the log to the end of the stream."""
+
+    def __init__(
+        self,
+        source: Source,
+        event_log: EventLog,
+        settings: CaptureSettings,
+        stop: threading.Event,
+        status: CaptureStatus,
+    ) -> None:
+        self._source, self._log, self._settings, self._stop, self._status = source, event_log, settings, stop, status
+
+    def go(self) -> bool:
+        """True when the work is done (told to stop, or current)."""
+        settings, source = self._settings, self._source
+        writer = self._log.writer(settings.pipeline, list(settings.sinks))
+        try:
+            records = writer.open()
+            clock = Clock()
+            register = TableRegister(self._log, writer, clock, source.parse_position, settings.key_bytes)
+            identity = source.identity()
+            publisher = Publisher(writer, settings.pipeline, identity, source.parse_position, register)
+            planner = LoadPlanner(source, settings.readers, settings.chunk_rows, settings.max_rows_per_second)
+            target = source.current_position() if settings.until_current else None
+            if records:
+                loads = restore(records)
+                publisher.resume(records, loads)
+                resume = Resume(source.parse_position(publisher.position), publisher.open)
+                pasts = [source.parse_position(past) for load in loads.values() for _, past in load.snapshots.values()]
+                source.check(resume, records[-1].identity, pasts)
+            else:
+                resume = Resume(source.prepare(settings.start), None)
+                publisher.position = str(resume.position)
+            feed = Feed(register, publisher, planner, clock, resume)
+            self._take_up_tables(feed, register, planner, publisher)
+            return self._stream(feed, planner, publisher, target, resume)
+        finally:
+            source.close()
+            writer.close()
+
+    def _take_up_tables(self, feed: Feed, register: TableRegister, planner: LoadPlanner, publisher: Publisher) -> None:
+        """Describe every table: those known to the log as they were left, new ones from their beginning."""
+        load_new = self._settings.mode != "cdc"
+        schemas = {schema.table: schema for schema in self._source.tables()}
+        if not schemas and not publisher.loads:
+            raise StopError("no table matches the selection", code="NO_TABLES", hint="look at `tables` of the pipeline")
+        for table, schema in schemas.items():
+            known = publisher.loads.get(table)
+            if known is not None and known.state == "stopped":
+                continue
+            table_feed = register.describe(schema)
+            if known is None:
+                load = planner.plan(table_feed) if load_new else TableLoad("streaming")
+                feed.announce(table_feed, load)
+                if load_new and not schema.key:
+                    feed.reload(table)
+            elif known.state == "loading":
+                planner.adopt(table_feed, known)
+                if not schema.key and not known.loaded:
+                    feed.reload(table)
+        for table in publisher.loads.keys() - schemas.keys():
+            log.warning("table is no longer selected or no longer there", extra={"table": str(table)})
+        self._estimates = {table: self._source.estimate_rows(table) for table in planner.lives}
+
+    def _stream(
+        self, feed: Feed, planner: LoadPlanner, publisher: Publisher, target: Position | None, resume: Resume
+    ) -> bool:
+        publisher.start()
+        watcher = threading.Thread(
+            target=self._watch, args=(feed, planner, publisher, target), name="watch", daemon=True
+        )
+        ended = threading.Event()
+        self._ended = ended
+        planner.start(feed, publisher)
+        watcher.start()
+        self._status.state = "running"
+        try:
+            self._source.stream(feed, resume)
+            feed.finish()
+            publisher.close(self._settings.drain_seconds)
+            publisher.check()
+        finally:
+            feed.stopping = True
+            ended.set()
+            feed.wake()
+            planner.close()
+            publisher.close(0)
+            watcher.join(5)
+            self._show(feed, planner, publisher)
+        return True
+
+    def _watch(self, feed: Feed, planner: LoadPlanner, publisher: Publisher, target: Position | None) -> None:
+        """Beside the stream: keep the status true, end the stream when told to or when the log is current."""
+        while not self._ended.wait(0.1):
+            self._show(feed, planner, publisher)
+            current = (
+                target is not None
+                and feed.durable.contains(target)
+                and not planner.lives
+                and all(load.state != "loading" for load in list(publisher.loads.values()))
+            )
+            if current or self._stop.is_set():
+                feed.stopping = True
+                feed.wake()
+
+    def _show(self, feed: Feed, planner: LoadPlanner, publisher: Publisher) -> None:
+        status = self._status
+        status.position, status.seq = str(feed.durable), publisher.seq
+        status.transactions, status.source_ms = feed.transactions, publisher.source_ms
+        tables = {}
+        for table, load in list(publisher.loads.items()):
+            live = planner.live(table)
+            shown = TableStatus(load.state, load.rows, error=load.error)
+            if live is not None:
+                shown.rows, shown.chunks_done, shown.chunks_total = live.rows, live.done_chunks(), len(live.chunks)
+                shown.rows_estimate = self._estimates.get(table, 0)
+            tables[table] = shown
+        status.tables = tables
+
+
+__all__ = ["CaptureSettings", "CaptureStatus", "StreamWork", "TableStatus", "run_capture"]

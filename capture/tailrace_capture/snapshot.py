@@ -1,0 +1,378 @@
+"""The load: chunks of tables read under snapshots while the stream runs (rules B1-B13).
+
+Each chunk gets its own snapshot S, taken while the stream stands still and given to that chunk at that moment, so no
+chunk ever holds an S without being read (rule B3 then has nothing to give back). For a change of transaction T that
+concerns a chunk: no S, or T visible in S: dropped; else published after the chunk's rows (rule B1).
+The executable model of the rule is `tests/model/snapshot_rule.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from tailrace_capture.load_state import TableLoad
+from tailrace_capture.publish import ChunkWork, Publisher
+from tailrace_capture.source import ChunkRows, KeyOrder, Snapshot, SnapshotReader, Source, TableFeed, TableMovedError
+from tailrace_log.log import Batch
+from tailrace_schemas.errors import RetryableError
+from tailrace_schemas.failpoint import failpoint
+from tailrace_schemas.table import TableId
+
+if TYPE_CHECKING:
+    from tailrace_capture.feed import Feed
+
+log = logging.getLogger("tailrace.load")
+
+ChunkState = Literal["none", "reading", "done"]
+Verdict = Literal["drop", "truncate", "restart"]
+REFUSED_PAUSE = 0.02
+
+
+@dataclass(slots=True)
+class _Chunk:
+    state: ChunkState = "none"
+    snapshot: Snapshot | None = None  # None with state done: forgotten
+
+
+class LiveLoad:
+    """One table in load, as the stream and the load threads see it. `lock` guards the chunks; `generation` counts how
+    often the table has started again in this run; no S is taken while `pending_markers` are not durable (rule B10)."""
+
+    def __init__(self, feed: TableFeed, bounds: list[list[str]], order: KeyOrder | None) -> None:
+        self.feed, self.bounds, self.order = feed, bounds, order
+        self.lock = threading.Lock()
+        self.chunks = [_Chunk() for _ in range(len(bounds) + 1)]
+        self.generation = 0
+        self.pending_markers = 0
+        self.blocked = False
+        self.claimed: set[int] = set()
+        self.rows = 0
+
+    @property
+    def keyless(self) -> bool:
+        return not self.feed.schema.key
+
+    def chunk_of(self, key: bytes | None) -> int:
+        if self.order is None or key is None or not self.bounds:
+            return 0
+        return self.order.chunk_of(key)
+
+    def at(self, chunk: int) -> tuple[ChunkState, Snapshot | None]:
+        found = self.chunks[chunk]
+        return found.state, found.snapshot
+
+    def truncate(self, ref: object) -> Verdict:
+        """Rule B9 for a TRUNCATE by the transaction `ref`."""
+        with self.lock:
+            seen = [c.snapshot is not None and c.snapshot.sees(ref) for c in self.chunks]
+            if all(c.state == "none" or sees for c, sees in zip(self.chunks, seen, strict=True)):
+                return "drop"
+            if any(c.state != "done" or sees for c, sees in zip(self.chunks, seen, strict=True)):
+                return "restart"
+            return "truncate"
+
+    def restart(self, bounds: list[list[str]], order: KeyOrder | None, feed: TableFeed) -> None:
+        with self.lock:
+            self.feed, self.bounds, self.order = feed, bounds, order
+            self.chunks = [_Chunk() for _ in range(len(bounds) + 1)]
+            self.generation += 1
+            self.pending_markers += 1
+            self.claimed = set()
+            self.blocked = False
+            self.rows = 0
+
+    def done_chunks(self) -> int:
+        return sum(chunk.state == "done" for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    live: LiveLoad
+    chunk: int
+    generation: int
+
+    @property
+    def current(self) -> bool:
+        return self.live.generation == self.generation
+
+
+@dataclass(slots=True)
+class LoadPlanner:
+    """The tables in load, and the threads that read them. `chunk_rows`, `readers`: settings of the load."""
+
+    source: Source
+    readers: int = 4
+    chunk_rows: int = 50_000
+    max_rows_per_second: int | None = None
+    lives: dict[TableId, LiveLoad] = field(default_factory=dict)
+    rows_loaded: dict[TableId, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _attempt: int = field(default_factory=time.time_ns)
+    _error: BaseException | None = None
+    _budget_at: float = 0.0
+
+    # --- what the feed asks
+
+    def live(self, table: TableId) -> LiveLoad | None:
+        return self.lives.get(table)
+
+    def loading(self, table: TableId) -> bool:
+        return table in self.lives
+
+    def restart(self, feed: TableFeed) -> list[list[str]]:
+        """Every chunk of the table has no snapshot again; returns the new bounds (rule B10)."""
+        table = feed.schema.table
+        bounds = self.source.plan(feed.schema, self.chunk_rows)
+        order = self.source.key_order(feed, bounds) if bounds else None
+        live = self.lives.get(table)
+        if live is None:
+            live = LiveLoad(feed, bounds, order)
+            live.pending_markers = 1
+            with self._lock:
+                self.lives[table] = live
+        else:
+            live.restart(bounds, order, feed)
+        feed.buffer.judged = True
+        return bounds
+
+    def bounds_now(self, table: TableId) -> list[list[str]]:
+        live = self.lives.get(table)
+        return [] if live is None else live.bounds
+
+    def stop(self, table: TableId) -> None:
+        with self._lock:
+            self.lives.pop(table, None)
+
+    def marker_durable(self, table: TableId) -> None:
+        live = self.lives.get(table)
+        if live is not None and live.pending_markers:
+            with live.lock:
+                live.pending_markers -= 1
+
+    def chunk_durable(self, work: ChunkWork) -> None:
+        failpoint("capture.chunk_durable")
+
+    def finished(self, table: TableId) -> None:
+        """The publisher's state says that every snapshot of the table is forgotten: its changes need no judgement."""
+        live = self.lives.get(table)
+        if live is None:
+            return
+        with live.lock:
+            again = live.pending_markers or any(chunk.state != "done" for chunk in live.chunks)
+        if not again:
+            live.feed.buffer.judged = False
+            with self._lock:
+                self.lives.pop(table, None)
+            log.info("table loaded", extra={"table": str(table), "rows": live.rows})
+
+    # --- start and resume
+
+    def adopt(self, feed: TableFeed, load: TableLoad) -> None:
+        """Take over a table in load from the state in the log."""
+        order = self.source.key_order(feed, load.bounds) if load.bounds else None
+        live = LiveLoad(feed, load.bounds, order)
+        for chunk, letter in enumerate(load.chunks):
+            if letter == "d":
+                text = load.snapshots.get(chunk)
+                live.chunks[chunk] = _Chunk("done", None if text is None else self.source.snapshot_from_text(text[0]))
+        live.rows = load.rows
+        feed.buffer.judged = True
+        self.lives[feed.schema.table] = live
+
+    def plan(self, feed: TableFeed) -> TableLoad:
+        """Plan a table's first load and take it up."""
+        load = TableLoad.fresh(self.source.plan(feed.schema, self.chunk_rows))
+        self.adopt(feed, load)
+        return load
+
+    def start(self, feed: Feed, publisher: Publisher) -> None:
+        self._threads = [
+            threading.Thread(target=self._run, args=(feed, publisher), name=f"load-{n}", daemon=True)
+            for n in range(min(self.readers, max(1, sum(len(live.chunks) for live in self.lives.values()))))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(10)
+
+    def check(self) -> None:
+        """
+        Raises:
+            the error that ended a load thread.
+        """
+        if self._error is not None:
+            raise self._error
+
+    # --- a load thread
+
+    def _run(self, feed: Feed, publisher: Publisher) -> None:
+        try:
+            reader = self.source.reader()
+            try:
+                while not self._stop.is_set() and not feed.stopping:
+                    job = self._next()
+                    if job is None:
+                        self._stop.wait(0.05)
+                        continue
+                    try:
+                        if not self._chunk(job, reader, feed, publisher):
+                            self._stop.wait(REFUSED_PAUSE)
+                    finally:
+                        self._unclaim(job)
+            finally:
+                reader.close()
+        except BaseException as error:  # noqa: BLE001 - handed to the stream thread, which raises it
+            self._error = error
+            feed.wake()
+
+    def _next(self) -> _Job | None:
+        with self._lock:
+            for live in self.lives.values():
+                if live.pending_markers or live.blocked:
+                    continue
+                with live.lock:
+                    for chunk, state in enumerate(live.chunks):
+                        if state.state == "none" and chunk not in live.claimed:
+                            live.claimed.add(chunk)
+                            return _Job(live, chunk, live.generation)
+        return None
+
+    def _unclaim(self, job: _Job) -> None:
+        with job.live.lock:
+            if job.current:
+                job.live.claimed.discard(job.chunk)
+
+    def _chunk(self, job: _Job, reader: SnapshotReader, feed: Feed, publisher: Publisher) -> bool:
+        """Read one chunk; False when its snapshot was refused and it is to be tried again later."""
+        snapshot = self._take(job, reader, feed)
+        if snapshot is None:
+            return False
+        failpoint("capture.snapshot_taken")
+        try:
+            self._read(job, snapshot, reader, publisher)
+        except TableMovedError as moved:
+            self._moved(job, feed, moved)
+        except BaseException:
+            self._give_up(job)
+            raise
+        finally:
+            reader.end()
+            feed.wake()
+        return True
+
+    def _take(self, job: _Job, reader: SnapshotReader, feed: Feed) -> Snapshot | None:
+        with feed.standing_still() as still:
+            live = job.live
+            if not still or not job.current or live.pending_markers:
+                return None
+            try:
+                snapshot = reader.begin(live.feed)
+            except RetryableError as error:
+                log.warning("snapshot refused: %s", error)
+                return None
+            if not self.source.accepts(snapshot):
+                reader.end()
+                return None
+            with live.lock:
+                live.chunks[job.chunk] = _Chunk("reading", snapshot)
+            return snapshot
+
+    def _read(self, job: _Job, snapshot: Snapshot, reader: SnapshotReader, publisher: Publisher) -> None:
+        live = job.live
+        low = live.bounds[job.chunk - 1] if job.chunk else None
+        high = live.bounds[job.chunk] if job.chunk < len(live.bounds) else None
+        with self._lock:
+            self._attempt += 1
+            name = f"{job.chunk}:{self._attempt}"
+        slices: list[ChunkRows] = []
+        for piece in reader.read(live.feed, low, high, name):
+            self._slow_down(piece.rows)
+            if live.keyless and slices:
+                self._put(job, snapshot, slices, publisher, last=False)
+                slices = []
+            slices.append(piece)
+        self._put(job, snapshot, slices, publisher, last=True)
+        with live.lock:
+            if job.current:
+                live.chunks[job.chunk].state = "done"
+
+    def _put(self, job: _Job, snapshot: Snapshot, slices: list[ChunkRows], publisher: Publisher, *, last: bool) -> None:
+        live = job.live
+        rows = sum(piece.rows for piece in slices)
+        publisher.put(
+            ChunkWork(
+                table=live.feed.schema.table,
+                generation=job.generation,
+                chunk=job.chunk,
+                batches=_joined(live.feed.topic, slices),
+                snapshot=snapshot.to_text(),
+                past=str(snapshot.past),
+                rows=rows,
+                last=last,
+            ),
+            self._still_running,
+        )
+        live.rows += rows
+        table = live.feed.schema.table
+        self.rows_loaded[table] = live.rows
+
+    def _still_running(self) -> None:
+        if self._stop.is_set():
+            raise InterruptedError
+
+    def _moved(self, job: _Job, feed: Feed, moved: TableMovedError) -> None:
+        self._give_up(job)
+        live = job.live
+        table = live.feed.schema.table
+        if not job.current or live.blocked:
+            return
+        live.blocked = True
+        log.warning("table changed under the load, it starts again", extra={"table": str(table)})
+        feed.request(_restart(feed, table, moved))
+
+    def _give_up(self, job: _Job) -> None:
+        with job.live.lock:
+            if job.current:
+                job.live.chunks[job.chunk] = _Chunk()
+
+    def _slow_down(self, rows: int) -> None:
+        if self.max_rows_per_second is None:
+            return
+        with self._lock:
+            self._budget_at = max(self._budget_at, time.monotonic()) + rows / self.max_rows_per_second
+            pause = self._budget_at - time.monotonic()
+        self._stop.wait(pause)
+
+
+def _restart(feed: Feed, table: TableId, moved: TableMovedError) -> Callable[[], None]:
+    def act() -> None:
+        if table not in feed.tables:
+            return
+        if moved.schema is None:
+            feed.table_gone(table)
+        elif moved.schema != feed.tables[table].schema:
+            feed.change_schema(moved.schema)
+        else:
+            feed.reload(table)
+
+    return act
+
+
+def _joined(topic: str, slices: list[ChunkRows]) -> list[Batch]:
+    """One batch per partition."""
+    parts: dict[int, tuple[int, list[bytes]]] = {}
+    for piece in slices:
+        for partition, count, frames in piece.parts:
+            before, chunks = parts.get(partition, (0, []))
+            parts[partition] = (before + count, [*chunks, frames])
+    return [Batch(topic, partition, count, b"".join(chunks)) for partition, (count, chunks) in sorted(parts.items())]
