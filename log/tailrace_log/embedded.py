@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import zstandard
+
 from tailrace_log import sqlite_file
 from tailrace_log.embedded_registry import EmbeddedRegistry
-from tailrace_log.log import Batch, CommitRecord, announced
+from tailrace_log.log import Batch, CommitRecord, SchemaRegistry, announced
 from tailrace_schemas.errors import (
     FencedError,
     InvariantError,
@@ -75,7 +76,8 @@ class EmbeddedLog:
             self.log_id = sqlite_file.check(connection, path, prefix)
         finally:
             connection.close()
-        self.registry = EmbeddedRegistry(path)
+        self._registry = EmbeddedRegistry(path)
+        self.registry: SchemaRegistry = self._registry
 
     def writer(self, pipeline: str, sinks: list[str]) -> EmbeddedWriter:
         return EmbeddedWriter(self, pipeline, sinks)
@@ -89,7 +91,7 @@ class EmbeddedLog:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
-        self.registry.close()
+        self._registry.close()
 
 
 class EmbeddedWriter:

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 
-from tailrace_log.log import Batch, CommitRecord, announced
+from tailrace_log.log import Batch, CommitRecord, SchemaRegistry, announced
 from tailrace_schemas.errors import FencedError, InvariantError, PositionLostError, StopError
 
 
@@ -34,7 +34,7 @@ class MemoryLog:
         self.log_id = str(uuid.uuid4())
         self.prefix = prefix
         self.partitions = partitions
-        self.registry = MemoryRegistry()
+        self.registry: SchemaRegistry = MemoryRegistry()
         self.changed = threading.Condition()
         self.records: list[CommitRecord] = []
         self.batches: dict[int, list[Batch]] = {}
@@ -111,6 +111,8 @@ class MemoryReader:
     def commits(self, after: int, limit: int, timeout: float) -> list[CommitRecord]:
         deadline = time.monotonic() + timeout
         with self._log.changed:
+            if after >= len(self._log.records):
+                raise PositionLostError(f"the log ends before record {after}", code="OFFSET_LOST")
             while len(self._log.records) <= after + 1 and (left := deadline - time.monotonic()) > 0:
                 self._log.changed.wait(left)
             return self._log.records[after + 1 : after + 1 + limit]
