@@ -71,7 +71,8 @@ def at(address: str, **settings: str) -> Settings:
 
 
 def make_topic(name: str, settings: Settings, copies: int = 1) -> None:
-    created = AdminClient(dict(settings)).create_topics([NewTopic(name, num_partitions=1, replication_factor=copies)])
+    client = AdminClient(dict(settings))  # kept in a name: collected, it would take the request with it
+    created = client.create_topics([NewTopic(name, num_partitions=1, replication_factor=copies)])
     created[name].result(30)
 
 
