@@ -24,6 +24,7 @@ SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SECURITY_PROTOCOLS: tuple[SecurityProtocol, ...] = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI")
 DEFAULT_PARTITIONS = 4
+_BROKER_PASSWORD, _REGISTRY_PASSWORD = "TAILRACE_KAFKA_PASSWORD", "TAILRACE_REGISTRY_PASSWORD"  # variables
 _KEYS = (
     "registry",
     "prefix",
@@ -49,6 +50,9 @@ class SqliteLogUrl:
     def resolve(self, environment: Mapping[str, str], read_file: Callable[[str], str]) -> SqliteLogUrl:  # noqa: ARG002
         """It holds no secrets."""
         return self
+
+    def secrets(self) -> list[tuple[str, Secret | None]]:
+        return []
 
     def __str__(self) -> str:
         return self.with_references()
@@ -78,6 +82,10 @@ class KafkaLogUrl:
 
         return self._text(shown)
 
+    def secrets(self) -> list[tuple[str, Secret | None]]:
+        """(variable, password) by the names that `with_references` uses."""
+        return [(_BROKER_PASSWORD, self.password), (_REGISTRY_PASSWORD, self.registry_password)]
+
     def resolve(self, environment: Mapping[str, str], read_file: Callable[[str], str]) -> KafkaLogUrl:
         """With the passwords looked up.
 
@@ -96,7 +104,7 @@ class KafkaLogUrl:
     def _text(self, shown: Callable[[Secret, str], str]) -> str:
         login = ""
         if self.user is not None and self.password is not None:
-            login = f"{quote(self.user, safe='')}:{shown(self.password, 'TAILRACE_KAFKA_PASSWORD')}@"
+            login = f"{quote(self.user, safe='')}:{shown(self.password, _BROKER_PASSWORD)}@"
         query = [f"registry={quote(self.registry, safe=':/')}"]
         if self.prefix is not None:
             query.append(f"prefix={quote(self.prefix, safe='')}")
@@ -110,7 +118,7 @@ class KafkaLogUrl:
         if self.registry_user is not None:
             query.append(f"registry_user={quote(self.registry_user, safe='')}")
         if self.registry_password is not None:
-            query.append(f"registry_password={shown(self.registry_password, 'TAILRACE_REGISTRY_PASSWORD')}")
+            query.append(f"registry_password={shown(self.registry_password, _REGISTRY_PASSWORD)}")
         return f"kafka://{login}{','.join(self.brokers)}?{'&'.join(query)}"
 
 

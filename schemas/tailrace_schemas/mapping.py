@@ -1,9 +1,9 @@
 """Which tables a pipeline takes, and under which names they arrive.
 
 A pattern is `namespace.table` (Postgres schema, MySQL database); `%` or `*` stands for any run of characters,
-everything else for itself, upper and lower case apart. `!` in front excludes. The last pattern that fits decides; before
-the first one nothing is taken, unless that first one excludes: then everything is. A part in double quotes or backticks
-is taken literally, dots and stars included: `"my.schema"."a*b"`; the quote itself is written twice.
+everything else for itself, upper and lower case apart. `!` in front excludes. The last pattern that fits decides. A
+table that fits none is left out, unless the first pattern excludes: then it is taken. A part in double quotes or
+backticks is literal, dots and stars included: `"my.schema"."a*b"`; the quote itself is written twice.
 System namespaces, and Tailrace's own, are never taken, whatever a pattern says.
 """
 

@@ -1,6 +1,7 @@
 """Table patterns and the namespace map."""
 
 import pytest
+
 from tailrace_schemas.errors import ConfigError
 from tailrace_schemas.mapping import NamespaceMap, TableSelection
 from tailrace_schemas.table import TableId

@@ -1,6 +1,7 @@
 """Database URIs: what is read, what is refused, and that a password never comes out."""
 
 import pytest
+
 from tailrace_schemas.errors import ConfigError
 from tailrace_schemas.uri import DatabaseUrl, Secret, libpq_parameters, looks_like_url, parse_database_url
 

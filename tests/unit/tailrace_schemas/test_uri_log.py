@@ -1,6 +1,7 @@
 """Log URIs."""
 
 import pytest
+
 from tailrace_schemas.errors import ConfigError
 from tailrace_schemas.log_uri import KafkaLogUrl, SqliteLogUrl, parse_log_url
 from tailrace_schemas.uri import Secret
