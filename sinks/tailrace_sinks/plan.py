@@ -1,0 +1,99 @@
+"""From a TableSchema to a decode plan: for each column how it stands in Avro and how a dialect wants it written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tailrace_schemas import avro
+from tailrace_schemas.table import Column, TableSchema
+from tailrace_schemas.types import Kind, LogicalType
+from tailrace_sinks import decode
+from tailrace_sinks.decode import Plan
+
+# Fields of the `source` block in order (avro.source_schema); letters: see decode.Reader.skip_letters.
+_SOURCE = {"postgresql": b"ssslEsSLLssLLLSL", "mysql": b"ssslEsSLLSlSsllLS", "mariadb": b"ssslEsSLLSlSsllLS"}
+
+_COMMON: dict[Kind, int] = {
+    "boolean": decode.R_BOOL,
+    "int8": decode.R_INT,
+    "int16": decode.R_INT,
+    "int32": decode.R_INT,
+    "int64": decode.R_INT,
+    "year": decode.R_INT,
+    "float32": decode.R_FLOAT,
+    "float64": decode.R_DOUBLE,
+    "decimal": decode.R_DECIMAL,
+    "number": decode.R_NUMBER,
+    "date": decode.R_DATE,
+    "duration": decode.R_DURATION,
+    "interval": decode.R_DURATION,
+    "bits": decode.R_BITS,
+    "vector": decode.R_VECTOR,
+    **dict.fromkeys(("string", "text", "timestamp_tz", "time_tz", "json", "xml", "uuid", "enum", "set"), decode.R_TEXT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one family of targets wants values written. `quoting`: a Q_ code; `kinds`: R_ codes that differ."""
+
+    quoting: int
+    kinds: Mapping[Kind, int]
+
+
+POSTGRES = Dialect(
+    decode.Q_COPY,
+    {"bytes": decode.R_HEX_PG, "array": decode.R_ARRAY_PG, "geometry": decode.R_EWKB},
+)
+_MYSQL_KINDS: dict[Kind, int] = {
+    "bytes": decode.R_HEX,
+    "array": decode.R_ARRAY_JSON,
+    "geometry": decode.R_GEO_MY,
+    "timestamp_tz": decode.R_INSTANT,
+}
+MYSQL_TSV = Dialect(decode.Q_TSV, _MYSQL_KINDS)
+MYSQL_SQL = Dialect(decode.Q_SQL, _MYSQL_KINDS)
+
+
+def opcode(type_: LogicalType, dialect: Dialect) -> int:
+    """The R_ code of a type in a dialect."""
+    if type_.kind == "time":
+        return decode.R_TIME_MS if avro.millis(type_) else decode.R_TIME_US
+    if type_.kind == "timestamp":
+        return decode.R_STAMP_MS if avro.millis(type_) else decode.R_STAMP_US
+    return dialect.kinds.get(type_.kind, _COMMON.get(type_.kind, -1))
+
+
+def parameter(type_: LogicalType) -> int:
+    """What the opcode needs beside the value: the scale of a decimal, the length of bits."""
+    if type_.kind == "decimal":
+        return type_.scale or 0
+    return (type_.length or 0) if type_.kind == "bits" else 0
+
+
+def item_of(column: Column) -> LogicalType:
+    if column.type.kind == "vector":
+        return column.type.item or LogicalType("float32")
+    return column.type.item or LogicalType("text")
+
+
+def decode_plan(schema: TableSchema, dialect: Dialect) -> Plan:
+    """The plan for events written with `schema`, for a target that speaks `dialect`."""
+    columns = schema.columns
+    numbers = {name: n for n, name in enumerate(avro.field_names(columns))}
+    numbers |= {column.name: n for n, column in enumerate(columns)}
+    items = [item_of(column) for column in columns]
+    return Plan(
+        wires=bytes(avro.wire_code(column.type) for column in columns),
+        ops=bytes(opcode(column.type, dialect) for column in columns),
+        nullable=bytes(column.nullable for column in columns),
+        params=[parameter(column.type) for column in columns],
+        item_wires=bytes(avro.wire_code(item) for item in items),
+        item_ops=bytes(opcode(item, dialect) for item in items),
+        item_params=[parameter(item) for item in items],
+        key=[numbers[name] for name in schema.key],
+        source=_SOURCE[schema.engine].replace(b" ", b""),
+        numbers=numbers,
+        quoting=dialect.quoting,
+    )
