@@ -511,7 +511,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the servers that nothing was tested with."""
     for name in skipped_names():
         terminalreporter.write_line(f"NOT TESTED: {name} (TAILRACE_SKIP_SERVERS)")
-    if _current_session and _current_session.folder.exists() and terminalreporter.stats.get("failed"):
+    failed = terminalreporter.stats.get("failed") or terminalreporter.stats.get("error")
+    if failed and _current_session and _current_session.folder.exists():
         terminalreporter.write_line(f"server logs: {_current_session.folder / 'log'}")
 
 

@@ -18,13 +18,19 @@ Configuration:
 X
 }
 
+# kafka_java ARGUMENTS...: the java command of Kafka's programs, left in the array COMMAND.
+kafka_java() {
+  COMMAND=(java "${JVM[@]}" "-Dlog4j2.configurationFile=file:$PROGRAMS/log4j2.yaml" -cp "$PROGRAMS/lib/*" "$@")
+}
+
 # One throw-away run records the classes that were loaded: each start then takes half the time (class data sharing).
 record_classes() { # FOLDER
-  BED_SESSION=$1 INSTANCE=record
   local ports=(11990 11991)
+  BED_SESSION=$1 INSTANCE=record
   mkdir -p "$1"/{run,log,data}
   create single_properties "${ports[@]}"
-  spawn "$INSTANCE" java -Xmx384m $JVM "-XX:ArchiveClassesAtExit=$1/kafka.jsa" "-Dlog4j2.configurationFile=file:$PROGRAMS/log4j2.yaml" -cp "$PROGRAMS/lib/*" kafka.Kafka "$1/data/$INSTANCE/server.properties"
+  kafka_java -Xmx384m "-XX:ArchiveClassesAtExit=$1/kafka.jsa" kafka.Kafka "$1/data/$INSTANCE/server.properties"
+  spawn "$INSTANCE" "${COMMAND[@]}"
   wait_for "$INSTANCE" 60 is_up "${ports[0]}"
   stop "$INSTANCE"
   rm -rf "$1"/{run,log,data}
@@ -34,11 +40,6 @@ prepare() {
   need java
   once "kafka-$RELEASE" fetch
   once "kafka-$RELEASE.classes" record_classes
-}
-
-kafka_java() { # HEAP [ARGUMENTS]
-  local heap=$1; shift
-  echo java "-Xmx$heap" $JVM "-XX:SharedArchiveFile=$CLASSES" "-Dlog4j2.configurationFile=file:$PROGRAMS/log4j2.yaml" -cp "$PROGRAMS/lib/*" "$@"
 }
 
 common_properties() { # NODE_ID VOTERS COPIES COPIES_THAT_ANSWER
@@ -117,19 +118,19 @@ X
 
 # create PROPERTIES ARGUMENTS...: its configuration, and formatted storage when there is none.
 create() {
-  local data=$BED_SESSION/data/$INSTANCE users=() java; mkdir -p "$data"
+  local data=$BED_SESSION/data/$INSTANCE log=$BED_SESSION/log/$INSTANCE.format.log users=()
+  mkdir -p "$data"
   { "$@"; echo "${BED_EXTRA:-}"; } >"$data/server.properties"
   [ ! -e "$data/logs/meta.properties" ] || return 0
   [ "$1" != secure_properties ] || users=(--add-scram 'SCRAM-SHA-256=[name=alice,password=pw]' --add-scram 'SCRAM-SHA-512=[name=bob,password=pw]')
-  java=$(kafka_java 64m)
-  # shellcheck disable=SC2086  # a command prefix
-  (set -f; $java kafka.tools.StorageTool format -t "$CLUSTER_ID" -c "$data/server.properties" "${users[@]}") >"$BED_SESSION/log/$INSTANCE.format.log" 2>&1 ||
-    { cat "$BED_SESSION/log/$INSTANCE.format.log" >&2; die 'Kafka could not format its storage'; }
+  kafka_java -Xmx64m "-XX:SharedArchiveFile=$CLASSES" kafka.tools.StorageTool format -t "$CLUSTER_ID" -c "$data/server.properties" "${users[@]}"
+  "${COMMAND[@]}" >"$log" 2>&1 || { cat "$log" >&2; die 'Kafka could not format its storage'; }
 }
 
 boot() { # PORTS THAT MUST ANSWER...
-  local java port; java=$(kafka_java 384m)
-  set -f; spawn "$INSTANCE" $java kafka.Kafka "$BED_SESSION/data/$INSTANCE/server.properties"; set +f
+  local port
+  kafka_java -Xmx384m "-XX:SharedArchiveFile=$CLASSES" kafka.Kafka "$BED_SESSION/data/$INSTANCE/server.properties"
+  spawn "$INSTANCE" "${COMMAND[@]}"
   for port in "$@"; do wait_for "$INSTANCE" 90 is_up "$port"; done
   echo "$RELEASE"
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034  # the scripts use what looks unused here
 # What the server scripts of this folder share: folders, processes, downloads. Sourced by them, never run.
 #
 # BED           programs and templates, kept between runs; `nobody` must be able to reach it (PostgreSQL refuses root)
@@ -10,12 +11,14 @@ set -euo pipefail
 HOST=127.0.0.1
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 SUFFIX=$([ "$(id -u)" = 0 ] || echo "-$(id -u)")
-BED=${TAILRACE_TEST_CACHE:-/var/tmp/tailrace-bed$SUFFIX}
+BED=$(realpath -m "${TAILRACE_TEST_CACHE:-/var/tmp/tailrace-bed$SUFFIX}")
 BED_SESSION=${BED_SESSION:-$BED/by-hand}
 umask 022
+mkdir -p "$BED"
+[ -O "$BED" ] || { echo "$BED belongs to another user: set TAILRACE_TEST_CACHE" >&2; exit 1; }
 mkdir -p "$BED/lock" "$BED/log" "$BED_SESSION"/{run,log,data}
 # A small JVM that starts fast and listens where it is told.
-JVM="-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -XX:-UsePerfData -Djava.net.preferIPv4Stack=true -Djava.awt.headless=true"
+JVM=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -XX:-UsePerfData -Djava.net.preferIPv4Stack=true -Djava.awt.headless=true)
 
 say() { echo "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
@@ -49,6 +52,7 @@ spawn() {
   local pid_file=$BED_SESSION/run/$name.pid log=$BED_SESSION/log/$name.log
   [ ! -e "$log" ] || mv "$log" "$log.before"
   rm -f "$pid_file"
+  # shellcheck disable=SC2016  # for the inner shell
   setsid sh -c '
     file=$1; shift
     "$@" & pid=$!
@@ -112,7 +116,7 @@ maven_file() {
 
 # maven_libraries FOLDER GROUP:ARTIFACT:VERSION...: these and all they need at run time, as jars in FOLDER/lib.
 maven_libraries() {
-  local folder=$1 group artifact version; shift
+  local folder=$1 coordinates group artifact version; shift
   {
     echo '<project><modelVersion>4.0.0</modelVersion><groupId>bed</groupId><artifactId>bed</artifactId><version>1</version><dependencies>'
     for coordinates in "$@"; do
@@ -124,11 +128,19 @@ maven_libraries() {
   maven "$artifact" -f "$folder/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$folder/lib"
 }
 
-# debian_lists FOLDER SUITE: a package index of the configured mirror's SUITE beside the system's apt, which stays as it is.
+# debian_mirror: the address of the Debian mirror that apt is configured with.
+debian_mirror() {
+  local mirror=${TAILRACE_TEST_DEBIAN_MIRROR:-}
+  # shellcheck disable=SC2016  # for apt and awk
+  [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' 'Identifier: Packages' 2>/dev/null | awk '$2 == "main" && $1 ~ /\/debian\/?$/ {print $1; exit}')
+  [ -n "$mirror" ] || die 'apt has no Debian mirror configured; set TAILRACE_TEST_DEBIAN_MIRROR'
+  echo "$mirror"
+}
+
+# debian_lists SUITE FOLDER: that suite's package index, beside the system's apt, which stays as it is.
 debian_lists() {
-  local folder=$1 suite=$2 mirror
-  mirror=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN)' 'Identifier: Packages' 2>/dev/null | awk '$2 == "main" {print $1; exit}')
-  [ -n "$mirror" ] || die "apt has no Debian mirror configured"
+  local suite=$1 folder=$2 mirror
+  mirror=$(debian_mirror)
   mkdir -p "$folder"/{state/lists/partial,cache/archives/partial}
   : >"$folder/status"
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$folder/sources.list"
@@ -137,7 +149,7 @@ debian_lists() {
   apt_config "$BED/$(basename "$folder" .part)" >"$folder/apt.conf"
 }
 
-apt_config() {
+apt_config() { # FOLDER
   cat <<X
 Dir::State "$1/state";
 Dir::State::status "$1/status";
@@ -150,25 +162,29 @@ APT::Sandbox::User "root";
 X
 }
 
+# What the servers' packages ask for and the servers do not need.
+UNUSED_PACKAGES='^(perl|libperl|gcc-[0-9]+-base|libdb5|libgdbm|libc-gconv|debconf|dpkg|tar|adduser|passwd|ssl-cert|ucf|psmisc|lsof|rsync)'
+
 # debian_packages FOLDER SUITE "PACKAGES" ["ALONE"]: PACKAGES with all they depend on, and ALONE without, unpacked into
 # FOLDER; nothing is installed into the system.
 debian_packages() {
-  local folder=$1 suite=$2 packages=$3 alone=${4:-} unused='^(perl|libperl|gcc-[0-9]+-base|libdb5|libgdbm|libc-gconv|debconf|dpkg|tar|adduser|passwd|ssl-cert|ucf|psmisc|lsof|rsync)' log
+  local folder=$1 suite=$2 packages=$3 alone=${4:-} lists=$BED/debian-$2 log deb
   need apt-get dpkg
   log=$BED/log/apt-$suite-$(basename "$folder" .part).log
-  once "debian-$suite" debian_lists_of "$suite"
+  # An index of yesterday names files that the mirror may have replaced.
+  [ -z "$(find "$lists" -maxdepth 0 -mtime +0 2>/dev/null)" ] || rm -rf "$lists"
+  once "debian-$suite" debian_lists "$suite"
   mkdir "$folder/.debs"
   (
     cd "$folder/.debs"
-    export APT_CONFIG=$BED/debian-$suite/apt.conf
+    export APT_CONFIG=$lists/apt.conf
     # shellcheck disable=SC2046,SC2086  # lists of words
-    apt-get download -qq $alone $(apt-get install -s --no-install-recommends $packages | awk '/^Inst/ {print $2}' | grep -vE "$unused") >"$log" 2>&1 ||
+    apt-get download -qq $alone $(apt-get install -s --no-install-recommends $packages | awk '/^Inst/ {print $2}' | grep -vE "$UNUSED_PACKAGES") >"$log" 2>&1 ||
       { tail -n 5 "$log" >&2; die "apt could not fetch $packages from Debian $suite"; }
     for deb in *.deb; do dpkg -x "$deb" ..; done
   )
   rm -rf "$folder/.debs"
 }
-debian_lists_of() { debian_lists "$2" "$1"; }
 
 # own_loader ROOT: the command prefix that runs a program of another Debian suite with that suite's own C library.
 own_loader() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A schema registry, Apicurio 3.0 from Maven, with Confluent's API under /apis/ccompat/v7; schemas are in memory.
-# registry.sh install | start current INSTANCE PORT (prints the version) | stop INSTANCE.     BED_EXTRA: NAME=value lines of its environment
+# registry.sh install | start current INSTANCE PORT (prints the version) | stop INSTANCE
+# BED_EXTRA: NAME=value lines of its environment.
 . "$(dirname "$0")/lib.sh"
 RELEASE=3.0.9
 PROGRAMS=$BED/apicurio-$RELEASE
@@ -31,12 +32,12 @@ case ${1:-} in
     INSTANCE=$3 PORT=$4
     jar=$(find "$PROGRAMS" -maxdepth 2 -name 'quarkus-run.jar' -o -maxdepth 2 -name '*runner.jar' | head -1)
     readarray -t settings < <(environment)
-    spawn "$INSTANCE" env "${settings[@]}" java -Xmx384m $JVM -jar "$jar"
+    spawn "$INSTANCE" env "${settings[@]}" java -Xmx384m "${JVM[@]}" -jar "$jar"
     need curl
     wait_for "$INSTANCE" 90 curl -sf "http://$HOST:$PORT/apis/ccompat/v7/subjects"
     echo "$RELEASE"
     ;;
   install) ;;
   stop) stop "$2" ;;
-  *) sed -n 2,3p "$0" ;;
+  *) sed -n 2,4p "$0" ;;
 esac

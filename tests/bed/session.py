@@ -26,7 +26,8 @@ class ServerStartError(RuntimeError):
 def cache_folder() -> Path:
     """Where programs are kept between runs; lib.sh says the same."""
     uid = os.getuid()
-    return Path(os.environ.get("TAILRACE_TEST_CACHE") or f"/var/tmp/tailrace-bed{f'-{uid}' if uid else ''}")
+    default = f"/var/tmp/tailrace-bed-{uid}" if uid else "/var/tmp/tailrace-bed"
+    return Path(os.environ.get("TAILRACE_TEST_CACHE") or default).resolve()
 
 
 @dataclass(frozen=True, slots=True)
