@@ -421,6 +421,7 @@ def run_pytest(folder: Path, test: str, **environment: str) -> "subprocess.Popen
 
 @pytest.mark.servers
 def test_next_session_ends_the_servers_of_a_killed_one(tmp_path: Path) -> None:
+    server("POSTGRES18")  # or skip
     run = run_pytest(
         tmp_path,
         """
@@ -459,7 +460,9 @@ def test_unknown_name_in_skip_servers_is_refused(tmp_path: Path) -> None:
     assert run.returncode == pytest.ExitCode.USAGE_ERROR
 
 
+@pytest.mark.servers
 def test_server_that_cannot_start_fails_its_test(tmp_path: Path) -> None:
+    server("POSTGRES18")  # or skip
     test = """
 from fix_servers import private_server
 def test_it():
