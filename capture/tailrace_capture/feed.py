@@ -23,6 +23,7 @@ from tailrace_capture.tables import TableRegister
 from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_log.log import Batch, CommitRecord, Marker, MarkerKind
 from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import Position
 from tailrace_schemas.table import TableId, TableSchema
 
@@ -246,6 +247,12 @@ class Feed:
         elif self._at != self._cut and time.monotonic() - self._cut_at > IDLE_SECONDS and self._publisher.idle:
             self._cut_here()
 
+    def tick_in_block(self) -> None:
+        """As `tick`, where parts of uncommitted transactions are set aside: nothing is cut."""
+        self._publisher.check()
+        if self._wanting_still:
+            self._stand_still()
+
     def finish(self) -> None:
         """The stream ends in good order: whole transactions that wait are handed to the publisher."""
         if self._transaction is None and (self._has_content() or self._at != self._cut):
@@ -280,8 +287,8 @@ class Feed:
             for marker in record.markers:
                 if marker.kind == "reload":
                     self._planner.marker_durable(TableId(marker.schema, marker.table))
-        if isinstance(work, ChunkWork) and work.last:
-            self._planner.chunk_durable(work)
+        if isinstance(work, ChunkWork):
+            failpoint("capture.chunk_durable")
         for table in streaming:
             self._planner.finished(table)
         self.wake()

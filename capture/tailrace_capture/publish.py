@@ -64,7 +64,7 @@ class ChunkWork:
 
 @dataclass(slots=True)
 class AbandonWork:
-    """The open transaction will never come again (rule C3). `restart` makes a table start again, and gives its bounds."""
+    """The open transaction will never come again (rule C3). `restart` lets a table start again and gives its bounds."""
 
     restart: Callable[[TableId], list[list[str]]]
 

@@ -156,9 +156,6 @@ class LoadPlanner:
             with live.lock:
                 live.pending_markers -= 1
 
-    def chunk_durable(self, work: ChunkWork) -> None:
-        failpoint("capture.chunk_durable")
-
     def finished(self, table: TableId) -> None:
         """The publisher's state says that every snapshot of the table is forgotten: its changes need no judgement."""
         live = self.lives.get(table)

@@ -1,0 +1,220 @@
+"""From a table map and a table's description to the row codec's Plan; and from a table map alone to a description.
+
+Pure. A description (from information_schema) is taken only if everything the table map says agrees with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tailrace_capture.mysql import native, rows
+from tailrace_capture.mysql import table_map as tm
+from tailrace_capture.mysql.native import Charsets
+from tailrace_capture.mysql.values import decimal_size
+from tailrace_capture.source import TableFeed
+from tailrace_log.frames import TopicBuffer
+from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.table import Column, Engine, TableId, TableSchema
+from tailrace_schemas.types import LogicalType
+from tailrace_schemas.wire import header, text_bytes
+
+Decoder = Callable[[bytes], bytes] | None
+
+
+def differences(schema: TableSchema, layout: tm.TableMap, charsets: Charsets) -> list[str]:
+    """In what the description and the table map differ; empty when rows can be read by both."""
+    if len(schema.columns) != len(layout.columns):
+        return [f"{len(schema.columns)} columns instead of {len(layout.columns)}"]
+    out = []
+    for column, seen in zip(schema.columns, layout.columns, strict=True):
+        said, shown = _comparable(schema.engine, column.native), native.native_of(seen, charsets)
+        if column.name != seen.name:
+            out.append(f'column "{column.name}" instead of "{seen.name}"')
+        elif said != shown:
+            out.append(f'column "{column.name}" {said} instead of {shown}')
+        elif column.nullable != seen.nullable:
+            out.append(f'column "{column.name}" {"NULL" if column.nullable else "NOT NULL"} instead of the opposite')
+        elif column.collation is not None and seen.collation and column.collation != charsets.of(seen.collation).name:
+            out.append(f'column "{column.name}" of another collation')
+    key = tuple(layout.columns[i].name for i, _ in layout.key)
+    if key and key != schema.key:
+        out.append("another primary key")
+    return out
+
+
+def _comparable(engine: Engine, spelling: str) -> str:
+    return native.mariadb_plain(spelling) if engine == "mariadb" else native.plain(spelling)
+
+
+def schema_of_map(layout: tm.TableMap, before: TableSchema | None, engine: Engine, charsets: Charsets) -> TableSchema:
+    """The description that a table map alone gives. Columns that look as they did before keep their old description
+    (it knows more); without a primary key the old key stays if its columns are still there and NOT NULL.
+
+    Raises:
+        TableStopError: a type that is not known (code TYPE).
+    """
+    old = {} if before is None else {column.name: column for column in before.columns}
+    columns = tuple(_column(seen, old.get(seen.name), layout.table, engine, charsets) for seen in layout.columns)
+    key = tuple(layout.columns[i].name for i, _ in layout.key)
+    if not key and before is not None:
+        required = {column.name for column in columns if not column.nullable}
+        key = before.key if before.key and required.issuperset(before.key) else ()
+    foreign_keys = () if before is None else before.foreign_keys
+    return TableSchema(engine, layout.table, columns, key, (), foreign_keys)
+
+
+def _column(seen: tm.MapColumn, old: Column | None, table: TableId, engine: Engine, charsets: Charsets) -> Column:
+    shown = native.native_of(seen, charsets)
+    collation = charsets.of(seen.collation).name if seen.collation not in (0, tm.BINARY_COLLATION) else None
+    if old is not None and _comparable(engine, old.native) == shown:
+        return Column(old.name, old.type, old.native, seen.nullable, old.generated, collation)
+    type_ = native.logical_type(shown)
+    if type_ is None:
+        raise unknown_type(table, seen.name, shown)
+    return Column(seen.name, type_, shown, seen.nullable, False, collation)
+
+
+def unknown_type(table: TableId, column: str, spelling: str) -> TableStopError:
+    return TableStopError(
+        f'column "{column}" of {table} has the type {spelling}, which cannot be captured',
+        code="TYPE",
+        table=table,
+        column=column,
+        hint=f"leave the table out with !{table}, or change the column's type",
+    )
+
+
+def plan_of(feed: TableFeed, layout: tm.TableMap, charsets: Charsets) -> rows.Plan:
+    """How to read rows laid out as `layout`, for the table as `feed` describes it (they agree: `differences`)."""
+    schema = feed.schema
+    ops, sizes = [], []
+    for column, seen in zip(schema.columns, layout.columns, strict=True):
+        op, size = _operation(column.type, seen, charsets)
+        ops.append(op)
+        sizes.append(size)
+    labels = [[label.encode() for label in native.label_texts(seen, charsets)] for seen in layout.columns]
+    decoders = [
+        native.decoder(seen, charsets) if op == rows.OP_TEXT_DECODED else None
+        for op, seen in zip(ops, layout.columns, strict=True)
+    ]
+    precisions = bytes(seen.precision for seen in layout.columns)
+    scales = bytes(seen.scale for seen in layout.columns)
+    return _plan(feed, feed.buffer, bytes(ops), sizes, precisions, scales, labels, decoders)
+
+
+def text_plan(feed: TableFeed, buffer: TopicBuffer) -> rows.Plan:
+    """How to read rows of a text result set with the table's columns in order, into `buffer`."""
+    columns = feed.schema.columns
+    ops, sizes = [], []
+    for column in columns:
+        op, size = _text_operation(column.type, column.native)
+        ops.append(op)
+        sizes.append(size)
+    n = len(columns)
+    return _plan(feed, buffer, bytes(ops), sizes, bytes(n), bytes(n), [[] for _ in columns], [None] * n)
+
+
+def _plan(
+    feed: TableFeed,
+    buffer: TopicBuffer,
+    ops: bytes,
+    sizes: list[int],
+    precisions: bytes,
+    scales: bytes,
+    labels: list[list[bytes]],
+    decoders: list[Decoder],
+) -> rows.Plan:
+    schema = feed.schema
+    names = [column.name for column in schema.columns]
+    return rows.Plan(
+        ops=ops,
+        sizes=sizes,
+        precisions=precisions,
+        scales=scales,
+        nullable=bytes(column.nullable for column in schema.columns),
+        key=[names.index(name) for name in schema.key],
+        names=[name.encode() for name in names],
+        labels=labels,
+        decoders=decoders,
+        buffer=buffer,
+        value_header=header(feed.value_id),
+        key_header=header(feed.key_id) if schema.key else b"",
+        source_db=text_bytes(schema.table.schema),
+        source_table=text_bytes(schema.table.name),
+    )
+
+
+_INTEGERS = {
+    tm.T_TINY: (rows.OP_INT8, rows.OP_UINT8),
+    tm.T_SHORT: (rows.OP_INT16, rows.OP_UINT16),
+    tm.T_INT24: (rows.OP_INT24, rows.OP_UINT24),
+    tm.T_LONG: (rows.OP_INT32, rows.OP_UINT32),
+    tm.T_LONGLONG: (rows.OP_INT64, rows.OP_UINT64),
+}
+_OTHERS = {
+    tm.T_FLOAT: rows.OP_FLOAT,
+    tm.T_DOUBLE: rows.OP_DOUBLE,
+    tm.T_YEAR: rows.OP_YEAR,
+    tm.T_DATE: rows.OP_DATE,
+    tm.T_NEWDATE: rows.OP_DATE,
+    tm.T_TIME2: rows.OP_TIME,
+    tm.T_DATETIME2: rows.OP_DATETIME,
+    tm.T_TIMESTAMP2: rows.OP_TIMESTAMP,
+    tm.T_TIME: rows.OP_TIME_OLD,
+    tm.T_DATETIME: rows.OP_DATETIME_OLD,
+    tm.T_TIMESTAMP: rows.OP_TIMESTAMP_OLD,
+    tm.T_JSON: rows.OP_JSON,
+    tm.T_GEOMETRY: rows.OP_GEOMETRY,
+    tm.T_VECTOR: rows.OP_VECTOR,
+    tm.T_ENUM: rows.OP_ENUM,
+    tm.T_SET: rows.OP_SET,
+}
+
+
+def _operation(type_: LogicalType, seen: tm.MapColumn, charsets: Charsets) -> tuple[int, int]:
+    """(opcode, size) of a column in row images."""
+    if seen.type in _INTEGERS:
+        return _INTEGERS[seen.type][seen.unsigned], 0
+    if seen.type in _OTHERS:
+        return _OTHERS[seen.type], seen.size
+    if seen.type == tm.T_NEWDECIMAL:
+        op = rows.OP_DECIMAL if seen.precision <= 18 else rows.OP_DECIMAL_BIG
+        return op, decimal_size(seen.precision, seen.scale)
+    if seen.type == tm.T_BIT:
+        return (rows.OP_BIT if seen.size == 1 else rows.OP_BITS), seen.size
+    if seen.type == tm.T_STRING and seen.collation == tm.BINARY_COLLATION:
+        fixed = {"uuid": rows.OP_UUID, "text": rows.OP_INET4 if seen.size == 4 else rows.OP_INET6}
+        return fixed.get(type_.kind, rows.OP_BINARY), seen.size
+    width = seen.size if seen.type == tm.T_BLOB else 1 if seen.size < 256 else 2
+    if type_.kind == "vector":
+        return rows.OP_VECTOR_PLAIN, width
+    if seen.collation == tm.BINARY_COLLATION:
+        return rows.OP_BYTES, width
+    return (rows.OP_TEXT if native.decoder(seen, charsets) is None else rows.OP_TEXT_DECODED), width
+
+
+_TEXT_OPERATIONS = {
+    "boolean": rows.OP_BIT,
+    "bits": rows.OP_BITS,
+    "int8": rows.OP_INT64,
+    "int16": rows.OP_INT64,
+    "int32": rows.OP_INT64,
+    "int64": rows.OP_INT64,
+    "float32": rows.OP_FLOAT,
+    "float64": rows.OP_DOUBLE,
+    "date": rows.OP_DATE,
+    "year": rows.OP_YEAR,
+    "duration": rows.OP_TIME,
+    "timestamp": rows.OP_DATETIME,
+    "timestamp_tz": rows.OP_TIMESTAMP,
+    "geometry": rows.OP_GEOMETRY,
+    "vector": rows.OP_VECTOR,
+}
+
+
+def _text_operation(type_: LogicalType, spelling: str) -> tuple[int, int]:
+    if type_.kind == "decimal":
+        return (rows.OP_DECIMAL if (type_.precision or 0) <= 18 else rows.OP_DECIMAL_BIG), 0
+    if type_.kind == "bytes" and spelling.startswith("binary"):
+        return rows.OP_BINARY, type_.length or 0
+    return _TEXT_OPERATIONS.get(type_.kind, rows.OP_BYTES), type_.precision or 0

@@ -1,0 +1,168 @@
+"""What must hold at a Postgres source; every finding with the statement that clears it."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from tailrace_capture.postgres.catalog import Rows
+from tailrace_schemas.errors import Finding
+from tailrace_schemas.table import TableId
+
+
+def findings(
+    connection: Rows, tables: list[tuple[int, TableId]], slot: str, *, load: bool, stream: bool
+) -> list[Finding]:
+    out: list[Finding] = []
+    version = connection.info.server_version
+    if version < 140000:
+        out.append(
+            Finding("error", "VERSION", f"PostgreSQL {version // 10000} is not supported: 14 or later is needed")
+        )
+    if stream:
+        out += _server(connection, slot) + _role(connection)
+        out += _tables(connection, tables)
+    if load:
+        out += _readable(connection, tables)
+    if not tables:
+        out.append(Finding("error", "NO_TABLES", "no table matches the selection", "look at --tables"))
+    return out
+
+
+def _one(connection: Rows, query: sql.SQL | str, *parameters: object) -> object:
+    row = connection.execute(query, parameters).fetchone()
+    return None if row is None else row[0]
+
+
+def _server(connection: Rows, slot: str) -> list[Finding]:
+    out = []
+    if _one(connection, "SHOW wal_level") != "logical":
+        out.append(
+            Finding(
+                "error",
+                "WAL_LEVEL",
+                "wal_level is not logical",
+                "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
+            )
+        )
+    if _one(connection, "SELECT pg_is_in_recovery()"):
+        out.append(Finding("error", "STANDBY", "the source is a standby", "connect to the primary"))
+    if not _one(connection, "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", slot):
+        used = _one(connection, "SELECT count(*) FROM pg_replication_slots")
+        most = _one(connection, "SELECT current_setting('max_replication_slots')::int")
+        if isinstance(used, int) and isinstance(most, int) and used >= most:
+            out.append(
+                Finding(
+                    "error",
+                    "NO_FREE_SLOT",
+                    f"all {most} replication slots are in use",
+                    f"ALTER SYSTEM SET max_replication_slots = {most + 5}; then restart the server",
+                )
+            )
+    senders = _one(connection, "SELECT count(*) FROM pg_stat_replication")
+    most = _one(connection, "SELECT current_setting('max_wal_senders')::int")
+    if isinstance(senders, int) and isinstance(most, int) and senders >= most:
+        out.append(
+            Finding(
+                "error",
+                "NO_FREE_SENDER",
+                f"all {most} WAL senders are in use",
+                f"ALTER SYSTEM SET max_wal_senders = {most + 5}; then restart the server",
+            )
+        )
+    if _one(connection, "SELECT current_setting('max_slot_wal_keep_size')") not in ("-1", None):
+        out.append(
+            Finding(
+                "warning",
+                "SLOT_MAY_BE_LOST",
+                "max_slot_wal_keep_size is set: a slot that falls behind by more is lost",
+                "ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()",
+            )
+        )
+    if _one(connection, "SHOW server_encoding") not in ("UTF8",):
+        out.append(
+            Finding("warning", "ENCODING", "the database is not UTF8: text the server cannot convert stops its table")
+        )
+    return out
+
+
+def _role(connection: Rows) -> list[Finding]:
+    may = _one(connection, "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user")
+    if may:
+        return []
+    role = sql.Identifier(connection.info.user).as_string(connection)
+    return [Finding("error", "PRIVILEGE", "the role may not replicate", f"ALTER ROLE {role} REPLICATION")]
+
+
+_IDENTITY = """
+SELECT c.oid, c.relreplident,
+  EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid),
+  pg_has_role(c.relowner, 'USAGE')
+FROM pg_class c WHERE c.oid = ANY(%s)
+"""
+
+
+def _tables(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding]:
+    out = []
+    names = dict(tables)
+    for oid, identity, has_primary, owner in connection.execute(_IDENTITY, (list(names),)):
+        table = names[oid]
+        name = sql.Identifier(*table).as_string(connection)
+        if identity == "n" or (identity == "d" and not has_primary):
+            out.append(
+                Finding(
+                    "error",
+                    "REPLICA_IDENTITY",
+                    f"{table} has no replica identity: once published, its UPDATEs and DELETEs would fail",
+                    f"ALTER TABLE {name} REPLICA IDENTITY FULL",
+                    table,
+                )
+            )
+        if not owner:
+            out.append(
+                Finding(
+                    "error",
+                    "PRIVILEGE",
+                    f"the role does not own {table}, so it cannot publish it",
+                    f"as its owner: ALTER TABLE {name} OWNER TO …, or create the publication beforehand",
+                    table,
+                )
+            )
+    return out
+
+
+def _readable(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding]:
+    out = []
+    names = dict(tables)
+    rows = connection.execute(
+        "SELECT c.oid, has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE'),"
+        " c.relrowsecurity AND NOT (SELECT rolbypassrls OR rolsuper FROM pg_roles WHERE rolname = current_user)"
+        " AND (c.relforcerowsecurity OR NOT pg_has_role(c.relowner, 'USAGE'))"
+        " FROM pg_class c WHERE c.oid = ANY(%s)",
+        (list(names),),
+    )
+    for oid, readable, hidden in rows:
+        table = names[oid]
+        name = sql.Identifier(*table).as_string(connection)
+        role = sql.Identifier(connection.info.user).as_string(connection)
+        if not readable:
+            schema = sql.Identifier(table.schema).as_string(connection)
+            out.append(
+                Finding(
+                    "error",
+                    "PRIVILEGE",
+                    f"the role may not read {table}",
+                    f"GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {name} TO {role}",
+                    table,
+                )
+            )
+        elif hidden:
+            out.append(
+                Finding(
+                    "error",
+                    "ROW_SECURITY",
+                    f"row security hides rows of {table} from the role",
+                    f"ALTER ROLE {role} BYPASSRLS",
+                    table,
+                )
+            )
+    return out

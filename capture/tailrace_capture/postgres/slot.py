@@ -1,0 +1,161 @@
+"""The replication slot and the publication of a pipeline: made, checked and described by us."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import psycopg
+from psycopg import sql
+
+from tailrace_capture.postgres.catalog import Rows
+from tailrace_schemas.errors import PositionLostError, StopError
+from tailrace_schemas.position import parse_lsn
+from tailrace_schemas.table import TableId
+
+
+def make_publication(connection: Rows, name: str, tables: Iterable[TableId]) -> None:
+    """Create it for exactly these tables, or add those that are missing. Partitions are published as their root.
+
+    Raises:
+        StopError: it exists and does not publish everything (code PUBLICATION_CHANGED), or may not be changed.
+    """
+    wanted = set(tables)
+    row = connection.execute(
+        "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot FROM pg_publication"
+        " WHERE pubname = %s",
+        (name,),
+    ).fetchone()
+    try:
+        if row is None:
+            _create(connection, name, wanted)
+            return
+        all_tables, everything, via_root = row
+        if not everything or not via_root:
+            raise StopError(
+                f"publication {name} does not publish all that is needed",
+                code="PUBLICATION_CHANGED",
+                hint=f"ALTER PUBLICATION {quoted(connection, name)} SET (publish = 'insert, update, delete, truncate',"
+                " publish_via_partition_root = true)",
+            )
+        if all_tables:
+            return
+        _check_filters(connection, name, wanted)
+        there = {TableId(s, t) for s, t in connection.execute(_MEMBERS, (name,))}
+        if missing := sorted(wanted - there):
+            connection.execute(
+                sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _names(missing))
+            )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StopError(
+            f"publication {name} cannot be made or changed",
+            code="PRIVILEGE",
+            detail=str(error).splitlines()[0],
+            hint=f"as owner of the tables: CREATE PUBLICATION {quoted(connection, name)} FOR TABLE … WITH"
+            " (publish_via_partition_root = true)",
+        ) from error
+
+
+_MEMBERS = """
+SELECT n.nspname, c.relname FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = %s
+"""
+
+
+def _create(connection: Rows, name: str, tables: set[TableId]) -> None:
+    connection.execute(
+        sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)").format(
+            sql.Identifier(name), _names(sorted(tables))
+        )
+    )
+
+
+def _names(tables: list[TableId]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
+
+
+def _check_filters(connection: Rows, name: str, tables: set[TableId]) -> None:
+    """Row filters and column lists (PostgreSQL 15) would make the stream lie about the table."""
+    if connection.info.server_version < 150000:
+        return
+    rows = connection.execute(
+        "SELECT schemaname, tablename FROM pg_publication_tables t WHERE pubname = %s AND (rowfilter IS NOT NULL OR"
+        " EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid WHERE p.pubname = %s AND"
+        " r.prrelid = format('%%I.%%I', schemaname, tablename)::regclass AND r.prattrs IS NOT NULL))",
+        (name, name),
+    ).fetchall()
+    for schema, table in rows:
+        if TableId(schema, table) in tables:
+            raise StopError(
+                f"publication {name} has a row filter or column list on {schema}.{table}",
+                code="PUBLICATION_CHANGED",
+                hint=f"ALTER PUBLICATION {quoted(connection, name)} DROP TABLE {schema}.{table}; Tailrace adds it again",
+            )
+
+
+def make_slot(connection: Rows, name: str) -> int:
+    """Create the slot; returns the LSN from which it streams. Waits for the transactions that run now.
+
+    Raises:
+        StopError: a slot of this name exists and no log of ours knows it (code SLOT_TAKEN), or none is free.
+    """
+    if connection.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (name,)).fetchone():
+        raise StopError(
+            f"replication slot {name} exists, but this pipeline has no log that belongs to it",
+            code="SLOT_TAKEN",
+            hint=f"if nothing uses it: SELECT pg_drop_replication_slot('{name}'); else choose another `slot`",
+        )
+    try:
+        row = connection.execute(
+            "SELECT lsn FROM pg_create_logical_replication_slot(%s, 'pgoutput')", (name,)
+        ).fetchone()
+    except psycopg.errors.ConfigurationLimitExceeded as error:
+        raise StopError(
+            "no replication slot is free",
+            code="NO_FREE_SLOT",
+            hint="ALTER SYSTEM SET max_replication_slots = <more>; then restart the server, or drop an unused slot",
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StopError(
+            "the role may not make a replication slot",
+            code="PRIVILEGE",
+            hint=f"ALTER ROLE {quoted(connection, connection.info.user)} REPLICATION",
+        ) from error
+    assert row is not None
+    return parse_lsn(row[0])
+
+
+def check_slot(connection: Rows, name: str, position: int) -> None:
+    """
+    Raises:
+        PositionLostError: the slot is gone or has lost WAL (code SLOT_LOST).
+        StopError: it stands beyond `position`: it was made anew, or something else has read it (code SLOT_RECREATED).
+    """
+    row = connection.execute(
+        "SELECT plugin, wal_status, confirmed_flush_lsn, database = current_database() FROM pg_replication_slots"
+        " WHERE slot_name = %s",
+        (name,),
+    ).fetchone()
+    hint = "tailrace drop, then load anew"
+    if row is None:
+        raise PositionLostError(f"replication slot {name} is gone", code="SLOT_LOST", hint=hint)
+    plugin, wal_status, confirmed, here = row
+    if plugin != "pgoutput" or not here:
+        raise StopError(f"slot {name} is not a pgoutput slot of this database", code="SLOT_TAKEN")
+    if wal_status == "lost":
+        raise PositionLostError(
+            f"replication slot {name} has lost WAL it needs",
+            code="SLOT_LOST",
+            detail="wal_status is lost",
+            hint=f"raise max_slot_wal_keep_size; {hint}",
+        )
+    if confirmed is not None and parse_lsn(confirmed) > position:
+        raise StopError(
+            f"replication slot {name} stands beyond what the log holds",
+            code="SLOT_RECREATED",
+            detail=f"confirmed_flush_lsn {confirmed}: it was made anew, or another reader has advanced it",
+            hint=hint,
+        )
+
+
+def quoted(connection: Rows, name: str) -> str:
+    return sql.Identifier(name).as_string(connection)

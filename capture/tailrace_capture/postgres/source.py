@@ -1,0 +1,264 @@
+"""A Postgres database (14 or later) as a source."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from tailrace_capture.feed import Feed
+from tailrace_capture.postgres import catalog, preflight, slot, snapshot
+from tailrace_capture.postgres.catalog import Described, Rows
+from tailrace_capture.postgres.replication import ReplicationStream, connect, parameters, unavailable
+from tailrace_capture.postgres.stream import Stream
+from tailrace_capture.postgres.visibility import PgSnapshot
+from tailrace_capture.source import KeyOrder, Resume, Snapshot, SnapshotReader, TableFeed
+from tailrace_schemas import wire
+from tailrace_schemas.errors import Finding, PositionLostError, StopError
+from tailrace_schemas.position import LsnPosition, Position, format_lsn, parse_lsn, parse_position
+from tailrace_schemas.table import Engine, TableId, TableSchema
+from tailrace_schemas.uri import DatabaseUrl
+from tailrace_schemas.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSettings:
+    """`prefix` goes into `source.name`; `selects` is the pipeline's selection; `spool` a folder for big transactions
+    that have not committed yet; `whole_images`: values without placeholder are fetched when not sent (rule C7)."""
+
+    url: DatabaseUrl
+    slot: str
+    publication: str
+    prefix: str
+    selects: Callable[[TableId], bool]
+    whole_images: bool = False
+    spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "tailrace-spool")
+
+
+def open_source(settings: PostgresSettings) -> PostgresSource:
+    return PostgresSource(settings)
+
+
+class PostgresSource:
+    """See `tailrace_capture.source.Source`. Connections are made on first use; `close` ends them all, and the next use
+    makes new ones."""
+
+    engine: Engine = "postgresql"
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._settings = settings
+        self._connection: Rows | None = None
+        self._lock = threading.Lock()
+        self._described: dict[TableId, Described] = {}
+        self._stream: Stream | None = None
+        self._barrier: set[str] | None = None
+
+    @property
+    def sql(self) -> Rows:
+        """The SQL session; used by one thread at a time."""
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._settings.url, f"tailrace {self._settings.slot}")
+        return self._connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # --- before streaming
+
+    def preflight(self, load: bool, stream: bool) -> list[Finding]:
+        return preflight.findings(self.sql, self._selected(), self._settings.slot, load=load, stream=stream)
+
+    def identity(self) -> dict[str, str]:
+        system, timeline = self._one(
+            "SELECT (SELECT system_identifier::text FROM pg_control_system()),"
+            " ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::text"
+        )
+        return {"system_identifier": system, "timeline": timeline, "database": self.sql.info.dbname}
+
+    def _one(self, query: str) -> tuple[str, ...]:
+        try:
+            row = self.sql.execute(query.encode()).fetchone()
+        except psycopg.OperationalError as error:
+            raise unavailable(error) from error
+        assert row is not None
+        return row
+
+    def _selected(self) -> list[tuple[int, TableId]]:
+        return [(oid, table) for oid, table in catalog.all_tables(self.sql) if self._settings.selects(table)]
+
+    def tables(self) -> list[TableSchema]:
+        try:
+            found = catalog.describe(self.sql, self._selected())
+        except psycopg.OperationalError as error:
+            raise unavailable(error) from error
+        self._described = {described.schema.table: described for described in found}
+        return [described.schema for described in found]
+
+    def prepare(self, start: str | None) -> Position:
+        tables = self.tables()
+        if not tables:
+            raise StopError("no table matches the selection", code="NO_TABLES", hint="look at --tables")
+        slot.make_publication(self.sql, self._settings.publication, [schema.table for schema in tables])
+        at = slot.make_slot(self.sql, self._settings.slot)
+        if start not in (None, "now"):
+            raise StopError("a new slot starts now", code="START", hint="--from now")
+        return LsnPosition(at)
+
+    def check(self, resume: Resume, identity: dict[str, str], pasts: list[Position]) -> None:
+        here = self.identity()
+        for word in ("system_identifier", "database"):
+            if here[word] != identity[word]:
+                raise StopError(
+                    "this is not the source that the log was written from",
+                    code="WRONG_SOURCE",
+                    detail=f"{word} is {here[word]}, in the log {identity[word]}",
+                )
+        lowest = self._lowest(resume, pasts)
+        if here["timeline"] != identity["timeline"]:
+            self._check_fork(int(identity["timeline"]), lowest)
+        end = parse_lsn(self._one("SELECT pg_current_wal_flush_lsn()::text")[0])
+        if end < lowest:
+            raise StopError(
+                "the source stands before what the log holds",
+                code="SOURCE_BEHIND",
+                detail=f"its WAL ends at {format_lsn(end)}, the log is at {format_lsn(lowest)}",
+                hint="tailrace drop, then load anew",
+            )
+        assert isinstance(resume.position, LsnPosition)
+        slot.check_slot(self.sql, self._settings.slot, resume.position.lsn)
+        slot.make_publication(self.sql, self._settings.publication, [schema.table for schema in self.tables()])
+
+    def _lowest(self, resume: Resume, pasts: list[Position]) -> int:
+        return max(position.lsn for position in (resume.position, *pasts) if isinstance(position, LsnPosition))
+
+    def _check_fork(self, old_timeline: int, needed: int) -> None:
+        """Rule A3: the new timeline must contain everything that is in the log."""
+        now = int(self.identity()["timeline"])
+        words = parameters(self._settings.url, "tailrace", replication="database")
+        with psycopg.connect("", autocommit=True, **words) as connection:  # type: ignore[arg-type]
+            row = connection.pgconn.exec_(f"TIMELINE_HISTORY {now}".encode())
+            text = (row.get_value(0, 1) or b"").decode()
+        for line in text.splitlines():
+            parts = line.split()
+            if len(parts) >= 2 and parts[0].isdigit() and int(parts[0]) == old_timeline:
+                if parse_lsn(parts[1]) < needed:
+                    raise StopError(
+                        "the source was failed over to a server that lacks transactions the log holds",
+                        code="SOURCE_BEHIND",
+                        detail=f"timeline {old_timeline} ended at {parts[1]}, the log is at {format_lsn(needed)}",
+                        hint="tailrace drop, then load anew",
+                    )
+                return
+        raise StopError(
+            f"timeline {now} does not descend from timeline {old_timeline} of the log", code="SOURCE_BEHIND"
+        )
+
+    def current_position(self) -> Position:
+        return LsnPosition(parse_lsn(self._one("SELECT pg_current_wal_flush_lsn()::text")[0]))
+
+    def parse_position(self, text: str) -> Position:
+        return parse_position(text)
+
+    def estimate_rows(self, table: TableId) -> int:
+        described = self._described.get(table)
+        if described is None:
+            return 0
+        row = self.sql.execute(
+            "SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class WHERE oid = %(o)s OR oid IN"
+            " (SELECT relid FROM pg_partition_tree(%(o)s) WHERE isleaf)",
+            {"o": described.oid},
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def drop(self) -> list[str]:
+        done = []
+        name = self._settings.slot
+        if self.sql.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (name,)).fetchone():
+            self.sql.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+            done.append(f"dropped replication slot {name}")
+        publication = self._settings.publication
+        if self.sql.execute("SELECT 1 FROM pg_publication WHERE pubname = %s", (publication,)).fetchone():
+            quoted = slot.quoted(self.sql, publication)
+            self.sql.execute(f"DROP PUBLICATION {quoted}".encode())
+            done.append(f"dropped publication {publication}")
+        return done
+
+    # --- streaming
+
+    def stream(self, feed: Feed, resume: Resume) -> None:
+        settings = self._settings
+        assert isinstance(resume.position, LsnPosition)
+        self._barrier = self._lock_holders()
+        connection = ReplicationStream(settings.url, f"tailrace {settings.slot}")
+        try:
+            connection.start(settings.slot, resume.position.lsn, settings.publication)
+            side = connect(settings.url, f"tailrace {settings.slot} catalogue")
+            try:
+                self._stream = Stream(
+                    connection, side, feed, self._described, self.head(), settings.spool, settings.whole_images
+                )
+                self._stream.run(resume.position)
+            finally:
+                side.close()
+        finally:
+            connection.close()
+
+    def head(self) -> bytes:
+        """The constant beginning of the source block: version, connector, name."""
+        return b"".join(map(wire.text_bytes, (VERSION, "postgresql", self._settings.prefix)))
+
+    # --- the load
+
+    def _lock_holders(self) -> set[str]:
+        """Rule B4: virtual transactions that may have written to a table before it was published, or whose commit the
+        stream may have passed before this process began."""
+        oids = [described.oid for described in self._described.values()]
+        with connect(self._settings.url, "tailrace barrier") as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND granted"
+                " AND mode NOT IN ('AccessShareLock', 'RowShareLock') AND pid IS DISTINCT FROM pg_backend_pid()"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND relation IN (SELECT unnest(%(o)s::oid[]) UNION"
+                "  SELECT (pg_partition_tree(t)).relid FROM unnest(%(o)s::oid[]) t)",
+                {"o": oids},
+            ).fetchall()
+        return {row[0] for row in rows}
+
+    def accepts(self, snapshot: Snapshot) -> bool:
+        assert isinstance(snapshot, PgSnapshot)
+        if self._stream is None or self._barrier is None:
+            return False
+        if self._barrier:
+            rows = self._stream.locks_still_held(self._barrier)
+            self._barrier = rows
+            return False
+        return self._stream.accepts(snapshot)
+
+    def reader(self) -> SnapshotReader:
+        connection = connect(self._settings.url, f"tailrace {self._settings.slot} load")
+        return snapshot.PgReader(connection, self.head())
+
+    def plan(self, table: TableSchema, chunk_rows: int) -> list[list[str]]:
+        with self._lock:
+            try:
+                return snapshot.plan_bounds(self.sql, table, chunk_rows)
+            except psycopg.errors.UndefinedTable:
+                return []
+            except psycopg.OperationalError as error:
+                raise unavailable(error) from error
+
+    def key_order(self, table: TableFeed, bounds: list[list[str]]) -> KeyOrder:
+        connection = self.sql if snapshot.is_known(table.schema) else connect(self._settings.url, "tailrace keys")
+        return snapshot.key_order(connection, table, bounds)
+
+    def snapshot_from_text(self, text: str) -> Snapshot:
+        return PgSnapshot.from_text(text)
+
+
+__all__ = ["PositionLostError", "PostgresSettings", "PostgresSource", "open_source"]

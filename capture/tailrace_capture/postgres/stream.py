@@ -1,0 +1,375 @@
+"""The replication stream, message by message: changes go through the compiled codec, the rest is handled here.
+
+A position is the end LSN of a commit (or where an idle server stands). A transaction's `ref` is its 32-bit top-level
+xid. Big transactions that the server streams before their commit wait in the spool and are read again at commit.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from pathlib import Path
+
+import psycopg
+
+from tailrace_capture.feed import Feed
+from tailrace_capture.postgres import catalog, pgoutput
+from tailrace_capture.postgres.catalog import Described, Rows
+from tailrace_capture.postgres.complete import complete_change
+from tailrace_capture.postgres.pgoutput import Codec, Plan
+from tailrace_capture.postgres.plan import build_plan
+from tailrace_capture.postgres.replication import POSTGRES_EPOCH_MICROS, ReplicationStream
+from tailrace_capture.postgres.spool import Spool
+from tailrace_capture.postgres.visibility import PgSnapshot, widen
+from tailrace_capture.source import TableFeed, Transaction
+from tailrace_schemas import wire
+from tailrace_schemas.errors import InvariantError, StopError, TableStopError
+from tailrace_schemas.position import LsnPosition, format_lsn, parse_lsn
+from tailrace_schemas.table import TableId
+
+FEEDBACK_SECONDS = 1.0
+MESSAGES_A_TURN = 2048
+PASSED_LIMIT = 100_000
+
+_BEGIN = struct.Struct(">qqi")  # final LSN, commit time, xid
+_COMMIT = struct.Struct(">bqqq")  # flags, commit LSN, end LSN, commit time
+_STREAM_COMMIT = struct.Struct(">ibqqq")  # xid, flags, commit LSN, end LSN, commit time
+_KEEPALIVE = struct.Struct(">qqb")  # end of WAL, time, reply wanted
+
+BODY = 25  # where pgoutput's message begins in an XLogData message
+
+
+class Stream:
+    """One run of a stream; `run` is the loop."""
+
+    def __init__(
+        self,
+        connection: ReplicationStream,
+        side: Rows,
+        feed: Feed,
+        described: dict[TableId, Described],
+        head: bytes,
+        spool_folder: Path,
+        whole_images: bool,
+    ) -> None:
+        self._connection, self._side, self._feed, self._described = connection, side, feed, described
+        self._head = head
+        self._database = wire.text_bytes(side.info.dbname)
+        self._codec = Codec(self._decide)
+        self._codec.whole = whole_images
+        self._spool = Spool(spool_folder)
+        self._ignored: set[int] = set()
+        self._met: set[int] = set()
+        self._streamed_xid: int | None = None
+        self._commit_lsn = 0
+        self._last_commit = ""
+        self._passed: set[int] = set()
+        self._feedback_at = 0.0
+        self._now_at = 0.0
+        self._in_transaction = False
+        self._at = 0
+
+    def run(self, position: LsnPosition) -> None:
+        feed, codec, connection = self._feed, self._codec, self._connection
+        self._last_commit = str(position.lsn)
+        feed.keepalive = self._keepalive
+        try:
+            while not feed.stopping:
+                self._keepalive()
+                self._clock()
+                answer = codec.pump(connection.get, MESSAGES_A_TURN)
+                if answer == 3:
+                    self._message(codec.message, int(codec.answer))
+                elif answer == 2:
+                    raise connection.ended()
+                if self._in_transaction:
+                    feed.overfull(int(codec.ordinal))
+                feed.tick()
+                if answer == 0:
+                    connection.wait(0.005)
+            self._connection.feedback(self._durable())
+        finally:
+            self._spool.close()
+
+    # --- keep-alive and acknowledgement
+
+    def _durable(self) -> int:
+        position = self._feed.durable
+        assert isinstance(position, LsnPosition)
+        return position.lsn
+
+    def _keepalive(self) -> None:
+        now = time.monotonic()
+        if now - self._feedback_at >= FEEDBACK_SECONDS:
+            self._feedback_at = now
+            self._connection.feedback(self._durable())
+
+    def _clock(self) -> None:
+        """The processing time that events carry, renewed every few milliseconds."""
+        now = time.monotonic()
+        if now - self._now_at >= 0.005:
+            self._now_at = now
+            nanos = time.time_ns()
+            times = (nanos // 1_000_000, nanos // 1000, nanos)
+            self._codec.now = b"".join(b"\2" + wire.long_bytes(value) for value in times)
+
+    # --- messages
+
+    def _message(self, m: bytes, answer: int) -> None:
+        kind = m[:1]
+        if kind == b"k":
+            self._server_keepalive(m)
+        elif kind != b"w":
+            raise StopError(
+                f"unknown replication message {kind!r}", code="UNKNOWN_MESSAGE", position=str(self._durable())
+            )
+        elif self._codec.in_stream_block:
+            self._in_block(m)
+        elif answer == pgoutput.NOT_A_CHANGE:
+            self._control(m)
+        else:
+            self._hard_change(m, answer)
+
+    def _unknown(self, message: str) -> StopError:
+        return StopError(message, code="UNKNOWN_MESSAGE", position=str(LsnPosition(self._durable())))
+
+    def _server_keepalive(self, m: bytes) -> None:
+        end, _, reply = _KEEPALIVE.unpack_from(m, 1)
+        if not self._in_transaction and self._place_passed(end):
+            self._feed.idle(LsnPosition(max(end, self._at)))
+            self._at = max(end, self._at)
+        if reply:
+            self._feedback_at = time.monotonic()
+            self._connection.feedback(self._durable())
+
+    def _place_passed(self, end: int) -> bool:
+        """Not while the half published transaction of the last run may still come: it commits at the LSN in its id."""
+        pending = self._feed.pending_open
+        return pending is None or end > int(pending.partition(":")[2])
+
+    def _control(self, m: bytes) -> None:
+        kind = m[BODY : BODY + 1]
+        match kind:
+            case b"B":
+                final, micros, xid = _BEGIN.unpack_from(m, BODY + 1)
+                self._begin(xid & 0xFFFFFFFF, final, micros)
+            case b"C":
+                _, _, end, _ = _COMMIT.unpack_from(m, BODY + 1)
+                self._commit(end)
+            case b"R":
+                self._relation(m)
+            case b"T":
+                self._truncate(m)
+            case b"Y" | b"O" | b"M":
+                return
+            case b"S":
+                (self._streamed_xid,) = struct.unpack_from(">I", m, BODY + 1)
+                self._codec.in_stream_block = True
+            case b"A":
+                xid, subxid = struct.unpack_from(">II", m, BODY + 1)
+                self._spool.abort(xid, subxid)
+            case b"c":
+                self._stream_commit(m)
+            case _:
+                raise StopError(
+                    f"unknown pgoutput message {kind!r}",
+                    code="UNKNOWN_MESSAGE",
+                    position=str(LsnPosition(self._durable())),
+                )
+
+    def _begin(self, xid: int, commit_lsn: int, micros: int) -> None:
+        codec = self._codec
+        micros += POSTGRES_EPOCH_MICROS
+        self._remember(xid)
+        self._commit_lsn = commit_lsn
+        transaction_id = f"{xid}:{commit_lsn}"
+        codec.skip = self._feed.begin(Transaction(transaction_id, micros // 1000, xid))
+        codec.ordinal = 0
+        codec.head = self._head + wire.long_bytes(micros // 1000) + b"\0" + wire.text_bytes("false") + self._database
+        codec.sequence = f'["{self._last_commit}","'.encode()
+        codec.times = b"\2" + wire.long_bytes(micros) + b"\2" + wire.long_bytes(micros * 1000)
+        codec.txid = b"\2" + wire.long_bytes(xid)
+        codec.block = b"\2" + wire.text_bytes(transaction_id)
+        self._in_transaction = True
+
+    def _commit(self, end: int) -> None:
+        self._in_transaction = False
+        self._last_commit = str(self._commit_lsn)
+        self._at = max(self._at, end)
+        self._feed.commit(LsnPosition(end))
+
+    def _truncate(self, m: bytes) -> None:
+        count, _ = struct.unpack_from(">iB", m, BODY + 1)
+        for oid in struct.unpack_from(f">{count}I", m, BODY + 6):
+            plan = self._codec.plans.get(_signed(oid))
+            if plan is not None:
+                assert isinstance(plan.owner, TableFeed)
+                self._feed.truncate(plan.owner.schema.table)
+
+    # --- transactions streamed before their commit
+
+    def _in_block(self, m: bytes) -> None:
+        kind = m[BODY : BODY + 1]
+        xid = self._streamed_xid
+        assert xid is not None
+        if kind == b"E":
+            self._codec.in_stream_block = False
+            self._streamed_xid = None
+            return
+        (subxid,) = struct.unpack_from(">I", m, BODY + 1)
+        if kind in (b"M", b"O"):
+            return
+        self._spool.add(xid, subxid, m[: BODY + 1] + m[BODY + 5 :])
+        self._feed.tick_in_block()
+
+    def _stream_commit(self, m: bytes) -> None:
+        xid, _, commit_lsn, end, micros = _STREAM_COMMIT.unpack_from(m, BODY + 1)
+        xid &= 0xFFFFFFFF
+        self._begin(xid, commit_lsn, micros)
+        for n, message in enumerate(self._spool.messages(xid)):
+            answer = int(self._codec.feed(message))
+            if answer == pgoutput.NOT_A_CHANGE:
+                self._control(message)
+            elif answer != pgoutput.FED:
+                self._hard_change(message, answer)
+            if n % MESSAGES_A_TURN == 0:
+                self._keepalive()
+                self._feed.overfull(int(self._codec.ordinal))
+                self._feed.tick()
+        self._spool.forget(xid)
+        self._commit(end)
+
+    # --- relations
+
+    def _relation(self, m: bytes) -> None:
+        oid, table, flagged, signature = parse_relation(m, BODY + 1)
+        feed = self._feed.tables.get(table)
+        known = self._described.get(table)
+        if feed is None or known is None:
+            self._ignored.add(oid)
+            self._codec.plans.pop(_signed(oid), None)
+            return
+        schema = feed.schema
+        again = oid in self._met
+        self._met.add(oid)
+        if signature != known.signature or again or oid != known.oid:
+            now = catalog.describe(self._side, [(oid, table)])
+            if now and now[0].signature == signature:
+                self._described[table] = now[0]
+                schema = now[0].schema
+            elif signature != known.signature:
+                schema = catalog.describe_relation(self._side, schema, signature, flagged)
+                self._described[table] = Described(oid, schema, signature)
+        if schema != feed.schema and not feed.buffer.judged:
+            feed = self._feed.change_schema(schema)
+        elif schema != feed.schema:
+            feed = TableFeed(schema, feed.topic, feed.key_id, feed.value_id, feed.buffer)
+        self._codec.plans[_signed(oid)] = build_plan(feed)
+
+    def _decide(self, plan: Plan, key: bytes | None) -> bool:
+        """Rule B1, asked by the codec for tables in load. A table whose relation differs from what its chunks were read
+        by starts again when a change of it is really published; that change is then dropped with it."""
+        if not self._feed.decide(plan.buffer, key):
+            return False
+        owner = plan.owner
+        assert isinstance(owner, TableFeed)
+        now = self._feed.tables.get(owner.schema.table)
+        if now is None or now.schema == owner.schema:
+            return now is not None
+        plan.owner = self._feed.change_schema(owner.schema)
+        return False
+
+    # --- changes the codec could not take
+
+    def _hard_change(self, m: bytes, answer: int) -> None:
+        (oid,) = struct.unpack_from(">I", m, BODY + 1)
+        if answer == pgoutput.UNKNOWN_RELATION:
+            if oid not in self._ignored:
+                raise InvariantError(f"a change of relation {oid} came before its description")
+            return
+        plan = self._codec.plans[_signed(oid)]
+        assert isinstance(plan.owner, TableFeed)
+        schema = plan.owner.schema
+        if answer == pgoutput.UNCHANGED_KEY:
+            self._stop(
+                schema.table,
+                TableStopError(
+                    "a change cannot be told apart: its key was not sent",
+                    code="UNCHANGED_KEY",
+                    detail="a key column is stored out of line and was not changed",
+                    hint=f"ALTER TABLE {self._quoted(schema.table)} REPLICA IDENTITY FULL, then reload the table",
+                ),
+                oid,
+            )
+            return
+        self._codec.as_it_is = True
+        if int(self._codec.feed(complete_change(self._side, schema, m))) != pgoutput.FED:
+            raise InvariantError(f"a completed change of {schema.table} is still incomplete")
+        self._codec.as_it_is = False
+
+    def _quoted(self, table: TableId) -> str:
+        return psycopg.sql.Identifier(*table).as_string(self._side)
+
+    def _stop(self, table: TableId, error: TableStopError, oid: int) -> None:
+        error.table = table
+        error.position = f"lsn:{format_lsn(self._commit_lsn)}"
+        self._feed.stop_table(table, error)
+        self._ignored.add(oid)
+        self._codec.plans.pop(_signed(oid), None)
+
+    # --- rule B2
+
+    def _remember(self, xid: int) -> None:
+        self._passed.add(xid)
+        if len(self._passed) > PASSED_LIMIT:
+            row = self._side.execute("SELECT pg_current_snapshot()::text").fetchone()
+            assert row is not None
+            now = PgSnapshot.parse(row[0], LsnPosition(0))
+            self._passed = {x for x in self._passed if not widen(x, now.xmax) < now.xmin}
+            self._passed.add(xid)
+
+    def accepts(self, snapshot: PgSnapshot) -> bool:
+        """Everything passed or begun in this run is visible in S. Called while the stream stands still."""
+        if not all(snapshot.sees(xid) for xid in self._passed):
+            return False
+        self._passed = {xid for xid in self._passed if widen(xid, snapshot.xmax) >= snapshot.xmin}
+        return True
+
+    def locks_still_held(self, transactions: set[str]) -> set[str]:
+        rows = self._side.execute(
+            "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE virtualtransaction = ANY(%s)", (list(transactions),)
+        ).fetchall()
+        return {row[0] for row in rows}
+
+
+def _signed(oid: int) -> int:
+    """As the codec reads it: a signed 32-bit number."""
+    return oid - 2**32 if oid >= 2**31 else oid
+
+
+def parse_relation(m: bytes, at: int) -> tuple[int, TableId, set[str], catalog.Signature]:
+    """(oid, table, columns of the replica identity, (name, type oid, typmod) of each column) of a Relation message whose
+    oid stands at `at`."""
+    (oid,) = struct.unpack_from(">I", m, at)
+    schema, at = _text(m, at + 4)
+    name, at = _text(m, at)
+    (count,) = struct.unpack_from(">h", m, at + 1)
+    at += 3
+    columns, flagged = [], set()
+    for _ in range(count):
+        flags = m[at]
+        column, at = _text(m, at + 1)
+        type_oid, typmod = struct.unpack_from(">Ii", m, at)
+        at += 8
+        columns.append((column, type_oid, typmod))
+        if flags & 1:
+            flagged.add(column)
+    return oid, TableId(schema or "pg_catalog", name), flagged, tuple(columns)
+
+
+def _text(m: bytes, at: int) -> tuple[str, int]:
+    end = m.index(0, at)
+    return m[at:end].decode(), end + 1
+
+
+__all__ = ["Stream", "parse_lsn", "parse_relation"]
