@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import zstandard
@@ -37,7 +37,7 @@ PART_BYTES = 128 << 20  # SQLite holds at most 1 GB in one value; a larger batch
 PARTS_BITS = 20
 RESERVE_BYTES = 32 << 20
 TRIM_ROWS = 64
-VACUUM_PAGES = 256
+VACUUM_PAGES = 1024
 SPARE_PAGES = 16384  # 64 MB of free pages stay in the file for reuse
 PROGRESS_SECONDS = 0.2
 
@@ -185,7 +185,7 @@ class EmbeddedWriter:
         firsts = self._firsts(batches, record)
         written = announced(record, firsts, batches)
         rows = self._rows(record.seq, batches, firsts)  # compressed before the write lock is taken
-        self._keep_reserve()
+        self._prepare_disk()
         try:
             self._store(rows, written, batches, firsts)
         except LogUnavailableError as error:
@@ -305,16 +305,25 @@ class EmbeddedWriter:
             (floor, limit),
         ).rowcount
         execute("update log set trimmed = ? where trimmed < ?", (floor, floor))
-        if gone:
-            self._give_back_pages(SPARE_PAGES)
-        return gone
+        return int(gone)
 
-    def _give_back_pages(self, spare: int) -> None:
-        execute = self._connection.execute
-        if execute("pragma freelist_count").fetchone()[0] > spare:
-            execute(f"pragma incremental_vacuum({VACUUM_PAGES})").fetchall()
+    def _give_back_pages(self, spare: int) -> bool:
+        """Shorten the file a little when more than `spare` pages are free, outside of any transaction; the disk has
+        them at the next checkpoint. In small steps: a long one would write the same pages into the WAL many times."""
+        if self._connection.execute("pragma freelist_count").fetchone()[0] <= spare:
+            return False
+        # Not execute: it would stop after the first page, which SQLite reports as a row without columns.
+        self._connection.executescript(f"pragma incremental_vacuum({VACUUM_PAGES})")
+        return True
 
-    def _keep_reserve(self) -> None:
+    def _move_wal(self) -> None:
+        self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+    def _prepare_disk(self) -> None:
+        """
+        Raises:
+            LogUnavailableError: too little space is left, even after trimming (LOG_FULL).
+        """
         if self._free_bytes() < self._log.reserve_bytes:
             self._make_room()
             if self._free_bytes() < self._log.reserve_bytes:
@@ -323,23 +332,31 @@ class EmbeddedWriter:
                     code="LOG_FULL",
                     hint="free space there; the pipeline goes on by itself, also when a sink has caught up",
                 )
+        with suppress(sqlite3.OperationalError):  # a luxury: what is not given back now is later
+            if self._give_back_pages(SPARE_PAGES):
+                self._connection.execute("pragma wal_checkpoint(passive)").fetchall()
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._path.parent).free
 
     def _make_room(self) -> bool:
-        """Trim all that can be trimmed, in small transactions, and give the pages back; True when any was found."""
+        """Trim all that can be trimmed, in small transactions, and give the pages back; True when any was found.
+        A disk without room for even that is left as it is."""
         found = False
-        with sqlite_file.errors(self._path):
-            while True:
-                with self._transaction():
-                    self._check_epoch()
-                    gone = self._trim(TRIM_ROWS)
-                    self._give_back_pages(0)
-                found = found or gone > 0
-                if not gone:
-                    self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-                    return found
+        try:
+            while self._trim_step():
+                found = True
+            self._move_wal()
+            while self._free_bytes() < 2 * self._log.reserve_bytes and self._give_back_pages(0):
+                self._move_wal()
+        except sqlite3.OperationalError as error:
+            log.warning("no room for trimming the log", extra={"path": str(self._path), "error": str(error)})
+        return found
+
+    def _trim_step(self) -> int:
+        with self._transaction():
+            self._check_epoch()
+            return self._trim(TRIM_ROWS)
 
     def close(self) -> None:
         self._connection.close()

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -60,14 +60,10 @@ def create(path: Path, prefix: str) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # rows of the source: for the owner only
-        with errors(path), closing(sqlite3.connect(new, isolation_level=None)) as connection:
-            _lay_out(connection, prefix)
-        _sync(new)
         try:
-            os.link(new, path)  # unlike rename it never replaces a log that another process has just made
-        except FileExistsError:
-            return
-        _sync(path.parent)
+            _fill(new, path, prefix)
+        finally:
+            new.unlink()
     except OSError as error:
         raise ConfigError(
             f"could not make the log {path}",
@@ -75,8 +71,16 @@ def create(path: Path, prefix: str) -> None:
             detail=str(error),
             hint="name a folder on a local disk in which this user may write",
         ) from error
-    finally:
-        new.unlink(missing_ok=True)
+
+
+def _fill(new: Path, path: Path, prefix: str) -> None:
+    with errors(path), closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        _lay_out(connection, prefix)
+    _sync(new)
+    # Unlike rename, link never replaces a log that another process has just made.
+    with suppress(FileExistsError):
+        os.link(new, path)
+    _sync(path.parent)
 
 
 def _lay_out(connection: sqlite3.Connection, prefix: str) -> None:
