@@ -1,0 +1,1 @@
+"""The event log: contract, embedded, Kafka and memory implementations, schema registry."""

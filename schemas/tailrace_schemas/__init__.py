@@ -1,0 +1,1 @@
+"""Values and rules shared by capture, log and sinks; no I/O."""

@@ -1,0 +1,1 @@
+"""The sink process and its targets."""
