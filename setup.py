@@ -15,6 +15,7 @@ CODECS = [
     "schemas/tailrace_schemas/wire.py",
     "log/tailrace_log/frames.py",
     "capture/tailrace_capture/postgres/pgoutput.py",
+    "capture/tailrace_capture/mysql/values.py",
     "capture/tailrace_capture/mysql/rows.py",
     "sinks/tailrace_sinks/decode.py",
 ]

@@ -47,12 +47,8 @@ SILENT_EVENTS = frozenset(
 
 def corrupt(message: str, detail: str = "") -> StopError:
     """The error for bytes that are not what the format says."""
-    return StopError(
-        message,
-        code="BINLOG_CORRUPT",
-        detail=detail,
-        hint="check the binary log with mysqlbinlog --verify-binlog-checksum",
-    )
+    hint = "check the binary log with mysqlbinlog --verify-binlog-checksum"
+    return StopError(message, code="BINLOG_CORRUPT", detail=detail, hint=hint)
 
 
 def unknown(what: str) -> StopError:
@@ -231,7 +227,7 @@ def parse_mysql_gtid(body: bytes) -> MysqlGtid:
 
 
 def parse_tagged_gtid(body: bytes) -> MysqlGtid:
-    """GTID_TAGGED of MySQL 8.3: fields by number (mysql::serialization), of which later versions may add ignorable ones.
+    """GTID_TAGGED of MySQL 8.3: fields by number (mysql::serialization), of which later versions may add more.
 
     Raises:
         StopError: a field that may not be ignored is not known.

@@ -34,7 +34,8 @@ def table_names(connection: Connection[Any], database: str | None) -> list[Table
     where = "" if database is None else f" AND TABLE_SCHEMA = {literal(database)}"
     rows = ask(
         connection,
-        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')"
+        "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES"
+        " WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')"
         f" AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys'){where} ORDER BY 1, 2",
     )
     return [TableId(str(schema), str(name)) for schema, name in rows]
@@ -163,7 +164,7 @@ def _storage(connection: Connection[Any], wanted: list[TableId]) -> dict[TableId
 
 
 def read_charsets(connection: Connection[Any]) -> Charsets:
-    """All collations of the server; single-byte character sets are read from it too, each the first time it is needed."""
+    """All collations of the server; the mapping of single-byte character sets is read from it too."""
     widths = {
         str(name): int(width)
         for name, width in ask(connection, "SELECT CHARACTER_SET_NAME, MAXLEN FROM information_schema.CHARACTER_SETS")
@@ -204,9 +205,8 @@ def _decoders(connection: Connection[Any], charsets: list[str]) -> dict[str, Cal
         return {}
     # Character by character: the server's own mapping is the only one that has no exceptions.
     whole = "".join(f"{code:02x}" for code in range(256))
-    parts = ", ".join(
-        f"HEX(CONVERT(CONVERT(CONVERT(UNHEX('{whole}') USING {charset}) USING utf32) USING binary))" for charset in charsets
-    )
+    text = f"CONVERT(UNHEX('{whole}') USING {{}})"
+    parts = ", ".join(f"HEX(CONVERT(CONVERT({text.format(charset)} USING utf32) USING binary))" for charset in charsets)
     texts = ask(connection, f"SELECT {parts}")[0]
     return {
         charset: native.table_decoder(_characters(bytes.fromhex(text)))

@@ -63,14 +63,22 @@ def connect(url: DatabaseUrl, *, database: bool = False) -> Connection[Any]:
             local_infile=False,
             program_name="tailrace",
         )
-        run(connection, "SET SESSION time_zone = '+00:00', sql_mode = '', net_write_timeout = 3600, wait_timeout = 86400")
+        run(
+            connection,
+            "SET SESSION time_zone = '+00:00', sql_mode = '', net_write_timeout = 3600, wait_timeout = 86400",
+        )
         limit = "max_statement_time" if is_mariadb(connection) else "max_execution_time"
         run(connection, f"SET SESSION {limit} = 0")
     return connection
 
 
 def is_mariadb(connection: Connection[Any]) -> bool:
-    return "mariadb" in connection.get_server_info().lower()
+    return "mariadb" in str(inner(connection).get_server_info()).lower()
+
+
+def inner(connection: Connection[Any]) -> Any:
+    """The driver's own parts that its public face does not offer: packets, socket, commands."""
+    return connection
 
 
 @contextmanager
@@ -101,14 +109,18 @@ def _ours(error: pymysql.MySQLError, doing: str) -> Exception:
     return StopError(f"could not {doing}", code="SOURCE_SQL", detail=f"{number}: {detail}")
 
 
-def run(connection: Connection[Any], statement: str, arguments: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+def run(
+    connection: Connection[Any], statement: str, arguments: Sequence[object] | None = None
+) -> list[tuple[Any, ...]]:
     """All rows of one statement, values as the driver converts them."""
     with connection.cursor() as cursor:
         cursor.execute(statement, arguments)
         return [tuple(row) for row in cursor.fetchall()]
 
 
-def ask(connection: Connection[Any], statement: str, arguments: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+def ask(
+    connection: Connection[Any], statement: str, arguments: Sequence[object] | None = None
+) -> list[tuple[Any, ...]]:
     """As `run`, with the driver's errors classified."""
     with classified("ask the source"):
         return run(connection, statement, arguments)

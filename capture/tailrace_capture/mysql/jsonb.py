@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import struct
 from dataclasses import dataclass
-from decimal import Decimal
+
+from librt.strings import BytesWriter
 
 from tailrace_capture.mysql.binlog import Reader, corrupt, unknown
 from tailrace_capture.mysql.values import (
@@ -21,7 +22,6 @@ from tailrace_capture.mysql.values import (
     put_clock,
     put_fraction,
 )
-from librt.strings import BytesWriter
 
 _SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY, _LITERAL = 0, 1, 2, 3, 4
 _INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE, _STRING, _OPAQUE = 5, 6, 7, 8, 9, 10, 11, 12, 15
@@ -113,9 +113,7 @@ def _container(data: bytes, at: int, end: int, depth: int, *, large: bool, is_ob
     values = entries + (count * (width + 2) if is_object else 0)
     if values + count * (width + 1) > at + size:
         raise corrupt("a JSON container with more members than bytes")
-    nodes = [
-        _entry(data, values + i * (width + 1), width, at, at + size, depth) for i in range(count)
-    ]
+    nodes = [_entry(data, values + i * (width + 1), width, at, at + size, depth) for i in range(count)]
     if not is_object:
         return nodes
     keys = [_key(data, entries + i * (width + 2), width, at, at + size) for i in range(count)]
@@ -160,9 +158,11 @@ def _decimal_text(data: bytes) -> str:
     precision, scale = data[0], data[1]
     if not scale <= precision <= 65 or len(data) != 2 + decimal_size(precision, scale):
         raise corrupt("a JSON decimal of impossible size")
-    return f"{Decimal(decimal_big(data[2:], precision, scale)).scaleb(-scale):f}" if scale else str(
-        decimal_big(data[2:], precision, scale)
-    )
+    value = decimal_big(data[2:], precision, scale)
+    if not scale:
+        return str(value)
+    digits = f"{abs(value):0{scale + 1}d}"
+    return f"{'-' if value < 0 else ''}{digits[:-scale]}.{digits[-scale:]}"
 
 
 def _time_text(kind: int, packed: int) -> str:
@@ -182,32 +182,24 @@ def _time_text(kind: int, packed: int) -> str:
 
 
 def double_text(value: float) -> str:
-    """Shortest digits that give the value back, as the server's my_gcvt writes them: `1.0`, `1e20`, `1.5e-7`."""
-    text = repr(value)
-    mantissa, e, exponent = text.partition("e")
+    """Shortest digits that give the value back: plain between 1e-15 and 1e15, else with an exponent, and never looking
+    like an integer (strings/dtoa.cc, my_gcvt; MAX_DECPT_FOR_F_FORMAT is 15)."""
+    mantissa, _, exponent = repr(value).partition("e")
     sign = "-" if mantissa.startswith("-") else ""
-    digits = mantissa.lstrip("-").replace(".", "")
-    point = len(mantissa.lstrip("-").partition(".")[0])
-    stripped = digits.lstrip("0")
-    point += (int(exponent) if e else 0) - (len(digits) - len(stripped))
-    stripped = stripped.rstrip("0")
-    if not stripped:
+    whole, _, part = mantissa.removeprefix("-").partition(".")
+    digits = (whole + part).lstrip("0")
+    point = len(whole) + int(exponent or 0) - (len(whole + part) - len(digits))
+    digits = digits.rstrip("0")
+    if not digits:
         return sign + "0.0"
-    return sign + _gcvt(stripped, point)
-
-
-def _gcvt(digits: str, point: int) -> str:
-    """`digits` with the decimal point after `point` of them, in at most 17 significant places or with an exponent
-    (strings/dtoa.cc, my_gcvt with width MAX_DOUBLE_STR_LENGTH)."""
-    if -4 <= point - 1 < 0 or point == 0:
-        return "0." + "0" * -point + digits
-    if 0 < point <= 15 + (0 if len(digits) > point else 0) or 0 < point <= 17 and len(digits) > point:
-        if len(digits) > point:
-            return digits[:point] + "." + digits[point:]
-        return digits + "0" * (point - len(digits)) + ".0"
-    exponent = point - 1
-    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
-    return f"{mantissa}e{exponent}"
+    if not -14 <= point <= 15:
+        rest = "." + digits[1:] if len(digits) > 1 else ""
+        return f"{sign}{digits[0]}{rest}e{point - 1}"
+    if point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    if len(digits) <= point:
+        return f"{sign}{digits}{'0' * (point - len(digits))}.0"
+    return f"{sign}{digits[:point]}.{digits[point:]}"
 
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}

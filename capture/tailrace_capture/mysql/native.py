@@ -202,6 +202,8 @@ def native_of(column: tm.MapColumn, charsets: Charsets) -> str:
 
 
 def label_texts(column: tm.MapColumn, charsets: Charsets) -> tuple[str, ...]:
+    if not column.labels:
+        return ()
     decode = decoder(column, charsets)
     return tuple((label if decode is None else decode(label)).decode() for label in column.labels)
 
@@ -228,31 +230,33 @@ def decoder(column: tm.MapColumn, charsets: Charsets) -> Callable[[bytes], bytes
     return found
 
 
-# Multi-byte character sets; single-byte ones are asked from the server (`catalog.single_byte_decoder`).
-_CODECS = {
-    "big5": "cp950",
-    "ujis": "euc_jp",
-    "sjis": "shift_jis",
-    "euckr": "cp949",
-    "gb2312": "gb2312",
-    "gbk": "gbk",
-    "ucs2": "utf-16-be",
-    "utf16": "utf-16-be",
-    "utf16le": "utf-16-le",
-    "utf32": "utf-32-be",
-    "cp932": "cp932",
-    "eucjpms": "euc_jp",
-    "gb18030": "gb18030",
+# Multi-byte character sets, compared with the servers' own mapping code by code; single-byte ones are asked from the
+# server (`catalog.read_charsets`). The second part turns characters that Python maps in another way.
+_FULL_BACKSLASH = {0xFF3C: "\\"}
+_CODECS: dict[str, tuple[str, dict[int, str]]] = {
+    "big5": ("big5", {}),
+    "ujis": ("euc_jp", _FULL_BACKSLASH),
+    "sjis": ("shift_jis", _FULL_BACKSLASH),
+    "euckr": ("cp949", {}),
+    "gb2312": ("gb2312", {}),
+    "gbk": ("gbk", {}),
+    "ucs2": ("utf-16-be", {}),
+    "utf16": ("utf-16-be", {}),
+    "utf16le": ("utf-16-le", {}),
+    "utf32": ("utf-32-be", {}),
+    "cp932": ("cp932", {}),
+    "gb18030": ("gb18030", {0xE7C7: "\u1e3f"}),
 }
 
 
 def codec_decoder(charset: str) -> Callable[[bytes], bytes] | None:
-    name = _CODECS.get(charset)
-    if name is None:
+    if charset not in _CODECS:
         return None
+    name, exceptions = _CODECS[charset]
 
     def decode(raw: bytes) -> bytes:
-        return raw.decode(name).encode()
+        text = raw.decode(name)
+        return (text.translate(exceptions) if exceptions else text).encode()
 
     return decode
 

@@ -19,7 +19,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tailrace_capture.mysql.binlog import corrupt
-from tailrace_capture.mysql.connection import classified, connect, is_mariadb, run, variable
+from tailrace_capture.mysql.connection import classified, connect, inner, is_mariadb, run, variable
 from tailrace_schemas.errors import PositionLostError, SourceUnavailableError, StopError
 from tailrace_schemas.gtid import GtidSet, MariaGtids
 from tailrace_schemas.position import FilePlace
@@ -49,7 +49,9 @@ class DumpClient:
         checksum = variable(self._connection, "binlog_checksum") or "NONE"
         period = int(HEARTBEAT_SECONDS * 1e9)
         for prefix in ("master", "source"):
-            run(self._connection, f"SET @{prefix}_binlog_checksum = '{checksum}', @{prefix}_heartbeat_period = {period}")
+            run(
+                self._connection, f"SET @{prefix}_binlog_checksum = '{checksum}', @{prefix}_heartbeat_period = {period}"
+            )
         if self.mariadb:
             run(self._connection, "SET @mariadb_slave_capability = 4")
         else:
@@ -61,10 +63,10 @@ class DumpClient:
         host = b"tailrace"
         body = struct.pack("<I", self._server_id) + bytes([len(host)]) + host + struct.pack("<BBHII", 0, 0, 0, 0, 0)
         self._command(COM_REGISTER_REPLICA, body)
-        self._connection._read_packet()  # type: ignore[attr-defined]
+        inner(self._connection)._read_packet()
 
     def _command(self, command: int, body: bytes) -> None:
-        self._connection._execute_command(command, body)  # type: ignore[attr-defined]
+        inner(self._connection)._execute_command(command, body)
 
     def from_place(self, place: FilePlace) -> None:
         """
@@ -110,7 +112,7 @@ class DumpClient:
 
     @property
     def socket(self) -> socket.socket:
-        sock: socket.socket | None = self._connection._sock  # type: ignore[attr-defined]
+        sock: socket.socket | None = inner(self._connection)._sock
         if sock is None:
             raise SourceUnavailableError("the dump connection is closed")
         return sock
@@ -134,7 +136,7 @@ class DumpClient:
         return data
 
     def close(self) -> None:
-        self._connection._force_close()  # type: ignore[attr-defined]
+        inner(self._connection)._force_close()
 
 
 def encode_gtids(gtids: GtidSet) -> bytes:
@@ -172,7 +174,14 @@ def error_of(packet: bytes) -> Exception:
     detail = f"{number}: {text.decode('utf-8', 'replace')}"
     lost = number == 1236 and any(
         word in detail.lower()
-        for word in ("purged", "could not find", "not find first log", "not in the master", "impossible position", "missing")
+        for word in (
+            "purged",
+            "could not find",
+            "not find first log",
+            "not in the master",
+            "impossible position",
+            "missing",
+        )
     )
     if lost:
         return PositionLostError(
@@ -181,7 +190,12 @@ def error_of(packet: bytes) -> Exception:
             hint="tailrace drop, then run again for a new load; keep binary logs longer (binlog_expire_logs_seconds)",
         )
     if number in (1227, 1142, 1045):
-        return StopError("the user may not read the binary log", code="GRANT", detail=detail, hint="GRANT REPLICATION SLAVE ON *.* TO …")
+        return StopError(
+            "the user may not read the binary log",
+            code="GRANT",
+            detail=detail,
+            hint="GRANT REPLICATION SLAVE ON *.* TO …",
+        )
     if number in (1236, 1593):
         return StopError("the source refuses the dump", code="DUMP_REFUSED", detail=detail)
     return SourceUnavailableError("the source ended the dump", detail=detail)
@@ -221,7 +235,7 @@ class Packets:
         """The packet at `at` as (data, start, end) without header, or how many bytes it needs at least. A packet longer
         than 16 MB comes in pieces, the last one shorter than 16 MB."""
         data, at = self.data, self.at
-        pieces = []
+        pieces: list[bytes] = []
         while True:
             if len(data) - at < 4:
                 return at - self.at + 4

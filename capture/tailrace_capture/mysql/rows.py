@@ -8,9 +8,11 @@ Format of row events: MySQL source documentation, `Rows_event`; partial JSON: `s
 
 from collections.abc import Callable
 from typing import Final
+from zlib import crc32
 
 from librt.strings import BytesWriter, read_i32_le, read_i64_le, write_f32_le, write_f64_le
 from mypy_extensions import i64, u8
+
 from tailrace_capture.mysql.values import (
     NOT_A_TIME,
     be,
@@ -196,7 +198,15 @@ class RowCoder:
     # --- source block
 
     def begin(
-        self, commit_us: i64, server_id: i64, gtid: bytes | None, file: bytes, pos: i64, thread: i64, id_: bytes, skip: i64
+        self,
+        commit_us: i64,
+        server_id: i64,
+        gtid: bytes | None,
+        file: bytes,
+        pos: i64,
+        thread: i64,
+        id_: bytes,
+        skip: i64,
     ) -> None:
         """A transaction begins. `commit_us`: its commit time; `gtid`: None without; `file`, `pos`: where its first
         event stands; `thread`: -1 = unknown; `id_`: what its events carry; the first `skip` events are in the log."""
@@ -281,7 +291,9 @@ class RowCoder:
 
     def _source_of(self, plan: Plan) -> bytes:
         if plan.serial != self.serial:
-            plan.source = self.before_source + plan.source_db + self.middle_source + plan.source_table + self.after_source
+            plan.source = (
+                self.before_source + plan.source_db + self.middle_source + plan.source_table + self.after_source
+            )
             plan.serial = self.serial
         return plan.source
 
@@ -303,8 +315,10 @@ class RowCoder:
                     raise TornRowError("an event's size points outside the received bytes")
                 self._locate(i64(read_i32_le(data, at + 13)) & 0xFFFFFFFF, size)
                 if data[at + 4] == 19:
-                    self.map(data, at, stop - trailer)
+                    self.map(data, at, stop - trailer, trailer != 0)
                 else:
+                    if trailer:
+                        self._verify(data, at, stop)
                     self.rows(data, at, stop - trailer)
                 at = stop
         except (IndexError, ValueError, OverflowError, KeyError) as error:
@@ -323,11 +337,17 @@ class RowCoder:
                 self.pos += 0x100000000
         self.next_pos = self.pos + size
 
-    def map(self, data: bytes, at: i64, end: i64) -> None:
+    def _verify(self, data: bytes, at: i64, stop: i64) -> None:
+        if crc32(data[at : stop - 4]) != (int(read_i32_le(data, stop - 4)) & 0xFFFFFFFF):
+            raise TornRowError("an event does not match its checksum")
+
+    def map(self, data: bytes, at: i64, end: i64, checked: bool) -> None:
         body = data[at + 19 : end]
-        if body in self.plans:
+        if body in self.plans:  # and so the same, byte for byte, as one that matched its checksum
             self.by_id[body[:6]] = self.plans[body]
         else:
+            if checked:
+                self._verify(data, at, end + 4)
             plan = self.lookup(body)
             self.plans[body] = plan
             self.by_id[body[:6]] = plan
@@ -536,7 +556,9 @@ class RowCoder:
 
     # --- row images
 
-    def _image(self, plan: Plan, m: bytes, o: i64, end: i64, w: BytesWriter, kw: BytesWriter | None, name: bytes) -> i64:
+    def _image(
+        self, plan: Plan, m: bytes, o: i64, end: i64, w: BytesWriter, kw: BytesWriter | None, name: bytes
+    ) -> i64:
         """One row image at `o`: the null bitmap, then the values that are not null. Returns the place after it."""
         self.image_name = name
         n = plan.n
@@ -624,7 +646,7 @@ class RowCoder:
         if op == OP_INT32:
             put_long(w, i64(read_i32_le(m, o)))
             return o + 4
-        if op == OP_TEXT or op == OP_BYTES:
+        if op in (OP_TEXT, OP_BYTES):
             length = le(m, o, size)
             o += size
             if o + length > end:
@@ -645,13 +667,13 @@ class RowCoder:
                 raise TornRowError("a row ends inside a value")
             w.write(m[o : o + 4])
             return o + 4
-        if op == OP_INT8 or op == OP_INT16 or op == OP_INT24:
+        if op in (OP_INT8, OP_INT16, OP_INT24):
             size = 1 if op == OP_INT8 else 2 if op == OP_INT16 else 3
             v = le(m, o, size)
             sign: i64 = i64(1) << (8 * size - 1)
             put_long(w, (v ^ sign) - sign)
             return o + size
-        if op == OP_UINT8 or op == OP_UINT16 or op == OP_UINT24 or op == OP_UINT32:
+        if op in (OP_UINT8, OP_UINT16, OP_UINT24, OP_UINT32):
             size = 1 if op == OP_UINT8 else 2 if op == OP_UINT16 else 3 if op == OP_UINT24 else 4
             put_long(w, le(m, o, size))
             return o + size
@@ -662,7 +684,7 @@ class RowCoder:
             else:
                 put_unsigned64(w, v, unsigned64(m, o))
             return o + 8
-        if op == OP_ENUM or op == OP_SET:
+        if op in (OP_ENUM, OP_SET):
             return self._put_labels(plan, m, o, i, w, op, size)
         if op == OP_BIT:
             v = m[o]
@@ -674,9 +696,7 @@ class RowCoder:
             return o + length
         return self._put_rare(plan, m, o, end, i, w, op)
 
-    def _put_time(
-        self, plan: Plan, m: bytes, o: i64, i: i64, w: BytesWriter, key: bool, op: i64, digits: i64
-    ) -> i64:
+    def _put_time(self, plan: Plan, m: bytes, o: i64, i: i64, w: BytesWriter, key: bool, op: i64, digits: i64) -> i64:
         branch = plan.nullable[i] != 0 and not key
         v: i64 = 0
         if op == OP_DATETIME:
@@ -686,7 +706,7 @@ class RowCoder:
             clock: i64 = ((packed >> 12) & 31) * 3600 + ((packed >> 6) & 63) * 60 + (packed & 63)
             self._put_datetime(plan, i, w, key, ym // 13, ym % 13, (packed >> 17) & 31, clock, micros, digits)
             return o + 5 + (digits + 1) // 2
-        if op == OP_TIMESTAMP or op == OP_TIMESTAMP_OLD:
+        if op in (OP_TIMESTAMP, OP_TIMESTAMP_OLD):
             if op == OP_TIMESTAMP:
                 self._put_instant(plan, i, w, key, read_u32_be(m, o), fraction(m, o + 4, digits), digits)
                 return o + 4 + (digits + 1) // 2
@@ -781,7 +801,7 @@ class RowCoder:
                 raise TornRowError("a row ends inside a value")
             put_unscaled_big(w, decimal_big(raw, plan.precisions[i], plan.scales[i]))
             return o + size
-        if op == OP_BINARY or op == OP_UUID or op == OP_INET4 or op == OP_INET6:
+        if op in (OP_BINARY, OP_UUID, OP_INET4, OP_INET6):
             size = 1 if plan.sizes[i] < 256 else 2
         length = le(m, o, size)
         o += size
@@ -805,7 +825,7 @@ class RowCoder:
             self._put_json(raw, i, w)
         elif op == OP_GEOMETRY:
             put_geometry(w, raw)
-        elif op == OP_VECTOR or op == OP_VECTOR_PLAIN:
+        elif op in (OP_VECTOR, OP_VECTOR_PLAIN):
             put_vector(w, raw)
         else:
             raise TornRowError("unknown opcode")
@@ -921,7 +941,7 @@ class RowCoder:
             put_long(w, unscaled_text(m, o, end))
         elif op == OP_DECIMAL:
             put_unscaled(w, unscaled_text(m, o, end))
-        elif op == OP_UINT64 or op == OP_DECIMAL_BIG:
+        elif op in (OP_UINT64, OP_DECIMAL_BIG):
             put_unscaled_big(w, int(m[o:end].replace(b".", b"")))
         elif op == OP_DOUBLE:
             write_f64_le(w, float(m[o:end]))
@@ -934,7 +954,7 @@ class RowCoder:
             put_bits_reversed(w, m, o, end - o)
         elif op == OP_GEOMETRY:
             put_geometry(w, m[o:end])
-        elif op == OP_VECTOR or op == OP_VECTOR_PLAIN:
+        elif op in (OP_VECTOR, OP_VECTOR_PLAIN):
             put_vector(w, m[o:end])
         elif op == OP_BINARY:
             put_bytes(w, _padded(m[o:end], plan.sizes[i]))
@@ -945,7 +965,7 @@ class RowCoder:
         self, plan: Plan, m: bytes, o: i64, end: i64, i: i64, w: BytesWriter, key: bool, op: i64
     ) -> None:
         branch = plan.nullable[i] != 0 and not key
-        if op == OP_TIME or op == OP_TIME_OLD:
+        if op in (OP_TIME, OP_TIME_OLD):
             if branch:
                 w.append(2)
             put_long(w, text_duration(m, o, end))
@@ -957,7 +977,7 @@ class RowCoder:
             days = 0
             if branch:
                 w.append(2)
-            if op == OP_TIMESTAMP or op == OP_TIMESTAMP_OLD:
+            if op in (OP_TIMESTAMP, OP_TIMESTAMP_OLD):
                 put_bytes(w, instant_text(0, 0, plan.small[i]))
             else:
                 put_long(w, 0)
@@ -966,7 +986,7 @@ class RowCoder:
             w.append(2)
         if op == OP_DATE:
             put_long(w, days)
-        elif op == OP_DATETIME or op == OP_DATETIME_OLD:
+        elif op in (OP_DATETIME, OP_DATETIME_OLD):
             v: i64 = days * 86400000000 + text_clock(m, o + 11, end)
             put_long(w, v // 1000 if plan.small[i] <= 3 else v)
         else:

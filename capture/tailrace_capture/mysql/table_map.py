@@ -71,8 +71,8 @@ def table_name(body: bytes) -> TableId:
     return TableId(schema.decode(), name.decode())
 
 
-def parse_table_map(body: bytes) -> TableMap:
-    """`body`: from the table id on, without checksum.
+def parse_table_map(body: bytes, mariadb: bool) -> TableMap:
+    """`body`: from the table id on, without checksum. `mariadb`: who wrote it.
 
     Raises:
         TableStopError: the server writes no full metadata (code ROW_METADATA).
@@ -88,7 +88,7 @@ def parse_table_map(body: bytes) -> TableMap:
     if metadata.left:
         raise corrupt("a table map with more metadata than columns")
     null_bits = reader.take((count + 7) // 8)
-    optional = _Optional([form[0] for form in forms], reader)
+    optional = _Optional([form[0] for form in forms], reader, mariadb)
     if len(optional.names) != count:
         raise TableStopError(
             f"the binary log does not name the columns of {table}",
@@ -151,7 +151,7 @@ def _form(type_: int, metadata: Reader) -> tuple[int, int, int, int]:
         first, second = metadata.uint(1), metadata.uint(1)
         if first in (T_ENUM, T_SET):
             return first, second, 0, 0
-        # Lengths above 255 borrow two bits of the type byte, inverted (MySQL source, Field_string::do_save_field_metadata).
+        # Lengths above 255 borrow two bits of the type byte, inverted (MySQL source, Field_string::do_save…).
         return T_STRING, second | ((first & 0x30) ^ 0x30) << 4, 0, 0
     raise unknown(f"a column of type {type_}")
 
@@ -159,8 +159,10 @@ def _form(type_: int, metadata: Reader) -> tuple[int, int, int, int]:
 class _Optional:
     """The optional metadata, by index of the column. Each kind speaks only of the columns of its types, in order."""
 
-    def __init__(self, types: list[int], reader: Reader) -> None:
+    def __init__(self, types: list[int], reader: Reader, mariadb: bool) -> None:
         self.types = types
+        # MariaDB gives geometries the binary character set (Field_geom::binlog_type_info), MySQL none.
+        self.character = CHARACTER | {T_GEOMETRY} if mariadb else CHARACTER
         self.names: list[str] = []
         self.unsigned: set[int] = set()
         self.collations: dict[int, int] = {}
@@ -181,9 +183,9 @@ class _Optional:
                 # The first column is the highest bit.
                 self.unsigned = {c for n, c in enumerate(self._of(NUMERIC)) if _bit(bits, n)}
             case 2:
-                self._default_collation(self._of(CHARACTER), field)
+                self._default_collation(self._of(self.character), field)
             case 3:
-                self._collation_each(self._of(CHARACTER), field)
+                self._collation_each(self._of(self.character), field)
             case 4:
                 while field.left:
                     self.names.append(field.take(field.packed()).decode())

@@ -10,6 +10,7 @@ from typing import Final
 
 from librt.strings import BytesWriter, read_i32_be, read_i32_le
 from mypy_extensions import i64, u8
+
 from tailrace_schemas.wire import put_long, put_unscaled, put_unscaled_big
 
 NOT_A_TIME: Final[i64] = -(1 << 62)
@@ -359,10 +360,10 @@ def inet4_text(raw: bytes) -> bytes:
 
 
 def inet6_text(raw: bytes) -> bytes:
-    """As MariaDB prints it: the longest run of two or more zero groups (the first of equals) as `::`, addresses that
+    """As MariaDB prints it: the longest run of zero groups, even of one, as `::` (the first of equals), addresses that
     embed an IPv4 one with dots (MariaDB source, Inet6::to_string)."""
     groups = [raw[i] << 8 | raw[i + 1] for i in range(0, 16, 2)]
-    best, best_length, i = -1, 1, 0
+    best, best_length, i = -1, 0, 0
     while i < 8:
         j = i
         while j < 8 and groups[j] == 0:
