@@ -665,10 +665,10 @@ def two(m: bytes, at: i64) -> i64:
 
 
 def days(year: i64, month: i64, day: i64) -> i64:
-    """Days since 1970-01-01 in the proleptic Gregorian calendar, for years >= 0."""
+    """Days since 1970-01-01 in the proleptic Gregorian calendar; the year before 1 is 0."""
     if month <= 2:
         year -= 1
-    era: i64 = (year if year >= 0 else year - 399) // 400
+    era: i64 = year // 400
     of_era: i64 = year - era * 400
     of_year: i64 = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
