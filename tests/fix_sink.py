@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 import fastavro
+from librt.strings import BytesWriter
 
-from tailrace_log.frames import TopicBuffer
 from tailrace_log.log import Batch, CommitRecord, EventLog, Marker, OpenTransaction
 from tailrace_schemas import avro
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.topic import data_topic
 from tailrace_schemas.types import BYTES, INT32, INT64, STRING, LogicalType
-from tailrace_schemas.wire import header
+from tailrace_schemas.wire import header, murmur2, put_frame
 
 Row = dict[str, Any]
 
@@ -126,6 +126,28 @@ class Encoder:
         return out.getvalue()
 
 
+class Partitions:
+    """Frames of one topic that wait for the next log transaction."""
+
+    def __init__(self, topic: str, count: int, keyless: bool) -> None:
+        self.topic = topic
+        self._keyless = keyless
+        self._writers = [BytesWriter() for _ in range(count)]
+        self.counts = [0] * count
+
+    def append(self, key: bytes | None, value: bytes | None) -> None:
+        partition = 0 if self._keyless or key is None else murmur2(key, 5) % len(self._writers)
+        put_frame(self._writers[partition], key, value)
+        self.counts[partition] += 1
+
+    def take(self) -> list[Batch]:
+        taken = zip(self._writers, self.counts, strict=True)
+        out = [Batch(self.topic, n, count, w.getvalue()) for n, (w, count) in enumerate(taken) if count]
+        self._writers = [BytesWriter() for _ in self._writers]
+        self.counts = [0] * len(self._writers)
+        return out
+
+
 class Stream:
     """Writes log transactions. Events gather until `commit`, `chunk` or `open_part` closes one."""
 
@@ -137,7 +159,7 @@ class Stream:
         self.seq = records[-1].seq + 1 if records else 0
         self.lsn = 0x1000 + self.seq
         self.encoders: dict[TableSchema, Encoder] = {}
-        self._buffers: dict[str, TopicBuffer] = {}
+        self._buffers: dict[str, Partitions] = {}
         self._markers: list[Marker] = []
         self._ordinal = 0
 
@@ -146,11 +168,11 @@ class Stream:
             self.encoders[schema] = Encoder(self.log, schema)
         return self.encoders[schema]
 
-    def buffer(self, schema: TableSchema) -> TopicBuffer:
+    def buffer(self, schema: TableSchema) -> Partitions:
         encoder = self.encoder(schema)
         if encoder.topic not in self._buffers:
             self.writer.ensure_topics({encoder.topic: self.log.partitions})
-            self._buffers[encoder.topic] = TopicBuffer(encoder.topic, self.log.partitions, not schema.key)
+            self._buffers[encoder.topic] = Partitions(encoder.topic, self.log.partitions, not schema.key)
         return self._buffers[encoder.topic]
 
     def event(self, schema: TableSchema, op: str, before: Row | None, after: Row | None, **more: Any) -> None:
@@ -187,7 +209,7 @@ class Stream:
 
     def mark(self, kind: Any, schema: TableSchema, **data: Any) -> None:
         encoder = self.encoder(schema)
-        at = {partition: count for partition, count in self.buffer(schema).counts_now().items()}
+        at = dict(enumerate(self.buffer(schema).counts))
         self._markers.append(Marker(kind, schema.table.schema, schema.table.name, encoder.topic, at, data))
 
     def schema_change(self, schema: TableSchema, **data: Any) -> None:
@@ -201,7 +223,7 @@ class Stream:
         )
 
     def chunk(self, **more: Any) -> CommitRecord:
-        return self._write(CommitRecord(self.seq, self.pipeline, "chunk", {}, f"lsn:0/{self.lsn:X}"), more)
+        return self._write(self._record("chunk"), more)
 
     def open_part(self, since: int, **more: Any) -> CommitRecord:
         """Close a log transaction inside a source transaction whose series began at `since`."""
@@ -211,15 +233,13 @@ class Stream:
         )
 
     def abandon(self, since: int, **more: Any) -> CommitRecord:
-        position = f"lsn:0/{self.lsn:X}"
-        return self._write(CommitRecord(self.seq, self.pipeline, "abandon", {}, position, since=since), more)
+        return self._write(self._record("abandon", since=since), more)
+
+    def _record(self, kind: Any, **more: Any) -> CommitRecord:
+        return CommitRecord(self.seq, self.pipeline, kind, {}, f"lsn:0/{self.lsn:X}", **more)
 
     def _write(self, record: CommitRecord, more: dict[str, Any]) -> CommitRecord:
-        batches = [
-            Batch(buffer.topic, partition, count, frames)
-            for buffer in self._buffers.values()
-            for partition, count, frames in buffer.take()
-        ]
+        batches = [batch for partitions in self._buffers.values() for batch in partitions.take()]
         now = int(time.time() * 1000)
         record = replace(record, markers=tuple(self._markers), source_ms=now, written_ms=now, **more)
         self._markers = []

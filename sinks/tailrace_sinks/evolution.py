@@ -1,0 +1,115 @@
+"""What changed between two descriptions of a table, as operations a target can carry out, or a refusal to guess.
+
+Pure. A TableSchema knows names, not identities, so a renamed column looks like one dropped and one added. Postgres adds
+columns only at the end: a new name in the middle is a rename there; anywhere else the marker must say so
+(`renamed`), or the table stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tailrace_schemas.table import Column, TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class AddColumn:
+    """`default`: the value rows that exist already have at the source, in its text form."""
+
+    column: Column
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DropColumn:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenameColumn:
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetypeColumn:
+    old: Column
+    new: Column
+
+
+@dataclass(frozen=True, slots=True)
+class AllowNull:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeKey:
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+Operation = AddColumn | DropColumn | RenameColumn | RetypeColumn | AllowNull | ChangeKey
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Columns of which nobody can say whether they were renamed, or dropped and added."""
+
+    dropped: tuple[str, ...]
+    added: tuple[str, ...]
+
+
+def differences(
+    old: TableSchema,
+    new: TableSchema,
+    renamed: Mapping[str, str] | None = None,
+    defaults: Mapping[str, str] | None = None,
+) -> list[Operation] | Ambiguous:
+    """From `old` to `new`, in an order in which they can be carried out. `renamed`: old name → new name, where the
+    source knows; `defaults`: see AddColumn. A column that became NOT NULL is left nullable at the target: rows written
+    before may still come."""
+    names = {column.name: column.name for column in old.columns} | dict(renamed or {})
+    gone = [name for name, now in names.items() if now not in _names(new)]
+    come = [name for name in _names(new) if name not in names.values()]
+    if gone and come and renamed is None:
+        if old.engine != "postgresql" or not (guessed := _renamed_in_the_middle(old, new)):
+            return Ambiguous(tuple(gone), tuple(come))
+        return differences(old, new, guessed, defaults)
+    operations: list[Operation] = [RenameColumn(a, b) for a, b in names.items() if a != b]
+    operations += _widened(old, new, names)
+    operations += [AddColumn(new.column(name), (defaults or {}).get(name)) for name in come]
+    key_before = tuple(names[name] for name in old.key)
+    if key_before != new.key:
+        operations.append(ChangeKey(key_before, new.key))
+    operations += [DropColumn(name) for name in gone]
+    return operations
+
+
+def _names(schema: TableSchema) -> list[str]:
+    return [column.name for column in schema.columns]
+
+
+def _renamed_in_the_middle(old: TableSchema, new: TableSchema) -> dict[str, str]:
+    """Postgres only: names that differ at the same place while a later column is unchanged; empty where that does not
+    explain every difference."""
+    if len(old.columns) != len(new.columns):
+        return {}
+    pairs = list(zip(old.columns, new.columns, strict=True))
+    changed = [n for n, (a, b) in enumerate(pairs) if a.name != b.name]
+    same_type = all(pairs[n][0].native == pairs[n][1].native for n in changed)
+    followed = changed[-1] < len(pairs) - 1 if changed else False
+    return {pairs[n][0].name: pairs[n][1].name for n in changed} if same_type and followed else {}
+
+
+def _widened(old: TableSchema, new: TableSchema, names: Mapping[str, str]) -> list[Operation]:
+    out: list[Operation] = []
+    for before in old.columns:
+        if names[before.name] not in _names(new):
+            continue
+        after = new.column(names[before.name])
+        if (before.type, before.native) != (after.type, after.native):
+            out.append(RetypeColumn(before, after))
+        if after.nullable and not before.nullable:
+            out.append(AllowNull(after.name))
+    return out

@@ -1,0 +1,429 @@
+"""The Postgres sink: one connection, one target transaction per batch, progress inside it.
+
+Source of facts: PostgreSQL manual (14 to 18), "INSERT … ON CONFLICT", "COPY", "session_replication_role".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from tailrace_log.log import Marker
+from tailrace_schemas.errors import (
+    Finding,
+    InvariantError,
+    OutcomeUnknownError,
+    StopError,
+    TableStopError,
+    TailraceError,
+)
+from tailrace_schemas.failpoint import failpoint
+from tailrace_schemas.table import Column, TableId, TableSchema
+from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
+from tailrace_sinks.evolution import Ambiguous, differences
+from tailrace_sinks.postgres_apply import TableApply
+from tailrace_sinks.postgres_catalog import (
+    Connection,
+    TargetTable,
+    alter,
+    create_table,
+    quote,
+    quoted,
+    read_table,
+    sql,
+    target_type,
+)
+from tailrace_sinks.postgres_errors import connect_error, statement_error
+from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_table
+from tailrace_sinks.rows import levels
+from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig, Slice
+
+log_ = logging.getLogger(__name__)
+
+# jit and a generic plan made while the table was empty each cost more than the statements themselves; an index scan is
+# always right for staged keys, and the planner cannot know it from an unanalysed stage.
+_SESSION = """
+set jit = off; set plan_cache_mode = force_custom_plan; set enable_seqscan = off; set synchronous_commit = on;
+set timezone = 'UTC'; set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set extra_float_digits = 1;
+set bytea_output = hex; set standard_conforming_strings = on; set client_min_messages = warning;
+set lock_timeout = '60s'; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0
+"""
+_KEEPALIVE = {
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+
+
+def open_sink(url: DatabaseUrl, config: SinkConfig) -> PostgresSink:
+    """A sink that connects at `open`. `url` has its password resolved.
+
+    Raises:
+        ConfigError: an option of the URL cannot be read.
+    """
+    return PostgresSink(url, config)
+
+
+def forget_pipeline(url: DatabaseUrl, pipeline: str, connect_timeout: float = 10.0) -> int:
+    """Remove a pipeline's progress from the target; the number of sinks forgotten.
+
+    Raises:
+        TargetUnavailableError, ConfigError, StopError: see `Sink.open`.
+    """
+    connection = connect(url, connect_timeout)
+    try:
+        with connection, connection.transaction():
+            return forget(connection, progress_table(url.options.get("progress")), pipeline)
+    except psycopg.Error as error:
+        raise statement_error(error, None, broken=connection.broken) from error
+
+
+def connect(url: DatabaseUrl, timeout: float) -> Connection:
+    """A connection with the session settings of a sink.
+
+    Raises:
+        TargetUnavailableError, ConfigError: see `postgres_errors.connect_error`.
+    """
+    parameters: dict[str, Any] = libpq_parameters(url) | _KEEPALIVE
+    parameters |= {"connect_timeout": str(max(2, int(timeout))), "application_name": "tailrace sink"}
+    try:
+        connection = psycopg.connect(**parameters, client_encoding="UTF8", prepare_threshold=None, autocommit=True)
+    except psycopg.Error as error:
+        raise connect_error(error, url.place) from error
+    try:
+        connection.execute(sql(_SESSION))
+    except psycopg.Error as error:
+        connection.close()
+        raise statement_error(error, None, broken=connection.broken) from error
+    return connection
+
+
+class PostgresSink:
+    """See `sink.Sink`. After any error the connection is dropped and `open` makes a new one."""
+
+    def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
+        self._url, self._config = url, config
+        self._tables = ProgressTables(progress_table(url.options.get("progress")), config)
+        self._connection: Connection | None = None
+        self._progress: Progress | None = None
+        self._described: dict[TableId, TableSchema] = {}
+        self._applies: dict[TableSchema, TableApply] = {}
+        self._stages = 0
+        self._table: TableId | None = None
+
+    def open(self, *, take_over: bool) -> Progress:
+        self.close()
+        connection = connect(self._url, self._config.connect_timeout)
+        self._connection = connection
+        try:
+            with connection.transaction():
+                self._tables.make(connection)
+                self._progress = self._tables.read(connection, take_over=take_over)
+                self._described = self._tables.descriptions(connection)
+            self._become_replica(connection)
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+        except TailraceError:
+            self.close()
+            raise
+        return self._progress
+
+    def _become_replica(self, connection: Connection) -> None:
+        """Triggers and foreign keys of the target do not fire, but for those enabled ALWAYS or REPLICA."""
+        try:
+            connection.execute("set session_replication_role = replica")
+        except psycopg.errors.InsufficientPrivilege:
+            remedy = f"GRANT SET ON PARAMETER session_replication_role TO {quote(connection.info.user)}"
+            log_.warning("triggers and foreign keys fire at the target", extra={"remedy": remedy})
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._progress = None, None
+        self._applies, self._stages = {}, 0
+
+    # ---- a batch
+
+    def write(self, batch: SinkBatch) -> Applied:
+        connection, progress = self._connection, self._progress
+        if connection is None or progress is None:
+            raise InvariantError("write before open")
+        self._table = None
+        try:
+            applied = self._apply(connection, progress, batch)
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+        except BaseException:
+            self.close()
+            raise
+        self._commit(connection)
+        self._progress = Progress(batch.last_seq + 1, batch.position, progress.epoch)
+        return applied
+
+    def _failed(self, error: psycopg.Error) -> TailraceError:
+        assert self._connection is not None
+        broken = self._connection.broken or self._connection.closed
+        self.close()
+        return statement_error(error, self._table, broken=broken)
+
+    def _commit(self, connection: Connection) -> None:
+        """The end of the transaction. A connection lost here leaves it open whether it was committed (rule D1)."""
+        failpoint("sink:before-commit")
+        try:
+            connection.execute("commit")
+        except psycopg.Error as error:
+            lost = connection.broken or connection.closed or not error.sqlstate or error.sqlstate[:2] in ("08", "57")
+            failed = self._failed(error)
+            if lost:
+                unknown = "the connection to the target was lost at COMMIT"
+                raise OutcomeUnknownError(unknown, detail="its progress row decides what was applied") from error
+            raise failed from error
+        failpoint("sink:after-commit")
+
+    def _apply(self, connection: Connection, progress: Progress, batch: SinkBatch) -> Applied:
+        connection.execute("begin")
+        self._tables.take(connection, progress, batch.last_seq + 1, batch.position)
+        failpoint("sink:taken")
+        for stage in self._applies.values():
+            stage.stage_is_dirty = False
+        applied = Applied()
+        for slice_ in batch.slices():
+            self._apply_slice(connection, slice_, batch, applied)
+        return applied
+
+    def _apply_slice(self, connection: Connection, slice_: Slice, batch: SinkBatch, applied: Applied) -> None:
+        for steps in slice_.steps.values():
+            for step in steps:
+                if isinstance(step, Rows):
+                    self._apply_rows(connection, step, batch, applied)
+                else:
+                    self._apply_marker(connection, step, batch, applied)
+                failpoint("sink:step")
+
+    def _apply_rows(self, connection: Connection, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
+        try:
+            parts = levels(rows)
+        except (ValueError, IndexError) as error:
+            raise _unreadable(error) from error
+        for part in parts:
+            schema = batch.schema(part.schema_id)
+            self._table = self._config.target_of(schema.table)
+            table = self._prepared(connection, schema)
+            if schema.key:
+                counts = table.apply_keyed(connection, part.frames, loaded=part.loaded)
+            else:
+                counts = table.apply_keyless(connection, part.frames)
+            total = applied.table(schema.table)
+            total.loaded += counts.loaded
+            total.inserts += counts.inserts
+            total.updates += counts.updates
+            total.deletes += counts.deletes
+
+    # ---- markers and tables
+
+    def _apply_marker(self, connection: Connection, marker: Marker, batch: SinkBatch, applied: Applied) -> None:
+        source = TableId(marker.schema, marker.table)
+        self._table = self._config.target_of(source)
+        if marker.kind in ("truncate", "reload"):
+            self._empty(connection, self._table)
+        elif marker.kind == "schema":
+            schema = batch.schema(marker.data["value_schema_id"])
+            done = self._change_schema(connection, schema, marker.data.get("renamed"), marker.data.get("defaults"))
+            counts = applied.table(source)
+            counts.ddls += len(done)
+            counts.last_ddl = done[-1] if done else counts.last_ddl
+        elif marker.kind != "stopped":
+            raise InvariantError(f"a marker of unknown kind {marker.kind}")
+
+    def _empty(self, connection: Connection, target: TableId) -> None:
+        """TRUNCATE refuses tables that others reference, and it is not one for readers with an older snapshot."""
+        table = read_table(connection, target)
+        if table is None:
+            return
+        if table.referenced or table.kind not in ("r", "p"):
+            connection.execute(sql(f"DELETE FROM {quoted(target)}"))
+        else:
+            connection.execute(sql(f"TRUNCATE {quoted(target)}"))
+
+    def _prepared(self, connection: Connection, schema: TableSchema) -> TableApply:
+        """The table to apply events of `schema` with; it exists and fits afterwards."""
+        if schema not in self._applies:
+            known = self._described.get(schema.table)
+            if known is None or _adds_columns(known, schema):
+                self._change_schema(connection, schema, None, None)
+            target = self._fitting(connection, schema)
+            self._stages += 1
+            self._applies[schema] = TableApply(schema, target, self._stages)
+        return self._applies[schema]
+
+    def _change_schema(
+        self,
+        connection: Connection,
+        schema: TableSchema,
+        renamed: dict[str, str] | None,
+        defaults: dict[str, str] | None,
+    ) -> list[str]:
+        """Create the table, or bring it from the description last applied to `schema`; the statements that ran."""
+        target = self._config.target_of(schema.table)
+        known = self._described.get(schema.table)
+        found = read_table(connection, target)
+        statements: list[str] = []
+        if found is None:
+            statements = self._creation(connection, schema, target)
+        elif known is not None and known != schema:
+            statements = self._alterations(connection, found, known, schema, renamed, defaults)
+        for statement in statements:
+            self._run_ddl(connection, target, statement)
+        self._fitting(connection, schema)
+        self._tables.describe(connection, schema)
+        self._described[schema.table] = schema
+        if statements:
+            self._applies = {s: a for s, a in self._applies.items() if s.table != schema.table}
+        return statements
+
+    def _creation(self, connection: Connection, schema: TableSchema, target: TableId) -> list[str]:
+        out = []
+        exists = connection.execute("select to_regnamespace(%s) is not null", [quote(target.schema)]).fetchone()
+        if exists and not exists[0]:
+            out.append(f"CREATE SCHEMA IF NOT EXISTS {quote(target.schema)}")
+        return [*out, create_table(schema, target, self._type_of(connection, schema))]
+
+    @staticmethod
+    def _type_of(connection: Connection, schema: TableSchema) -> Callable[[Column], str]:
+        return lambda column: target_type(connection, column, schema.engine)
+
+    def _alterations(
+        self,
+        connection: Connection,
+        found: TargetTable,
+        known: TableSchema,
+        schema: TableSchema,
+        renamed: dict[str, str] | None,
+        defaults: dict[str, str] | None,
+    ) -> list[str]:
+        operations = differences(known, schema, renamed, defaults)
+        type_of = self._type_of(connection, schema)
+        if isinstance(operations, Ambiguous):
+            if set(operations.added) <= set(found.columns):
+                return []  # someone has altered the target by hand, as the stop asked for
+            raise _ambiguous(found.table, operations, schema, type_of)
+        statements = [s for operation in operations for s in alter(found, operation, type_of)]
+        if statements and self._config.schema_changes == "stop":
+            raise _schema_stop(found.table, statements, "schema_changes is stop")
+        return statements
+
+    def _run_ddl(self, connection: Connection, target: TableId, statement: str) -> None:
+        """
+        Raises:
+            TableStopError: the target refuses it (a view depends on the column, a value has no cast …).
+        """
+        try:
+            with connection.transaction():
+                connection.execute(sql(statement))
+        except psycopg.Error as error:
+            if (error.sqlstate or "")[:2] not in ("0A", "22", "23", "2B", "42"):
+                raise
+            if error.sqlstate == "42501":
+                raise
+            if self._config.schema_changes != "ignore-unsafe":
+                detail = f"the target refuses the change, SQLSTATE {error.sqlstate}"
+                raise _schema_stop(target, [statement], detail) from error
+            log_.warning("schema change left out", extra={"table": str(target), "ddl": statement})
+        else:
+            log_.info("schema changed", extra={"table": str(target), "ddl": statement})
+
+    def _fitting(self, connection: Connection, schema: TableSchema) -> TargetTable:
+        """
+        Raises:
+            TableStopError: the target table lacks a column (code TARGET_MISFIT).
+        """
+        target = self._config.target_of(schema.table)
+        found = read_table(connection, target)
+        if found is None:
+            raise TableStopError(
+                f'table "{target}" is gone from the target',
+                code="TARGET_MISFIT",
+                hint="reload the table",
+                table=target,
+            )
+        lacking = [column for column in schema.columns if column.name not in found.columns]
+        if lacking:
+            type_of = self._type_of(connection, schema)
+            adds = ", ".join(f"ADD COLUMN {quote(c.name)} {type_of(c)}" for c in lacking)
+            raise TableStopError(
+                f'table "{target}" at the target lacks {", ".join(f"column {quote(c.name)}" for c in lacking)}',
+                code="TARGET_MISFIT",
+                hint=f"ALTER TABLE {quoted(target)} {adds}",
+                table=target,
+                column=lacking[0].name,
+            )
+        needed = [
+            c.name
+            for c in found.columns.values()
+            if c.not_null and not c.has_default and not c.generated and c.name not in {x.name for x in schema.columns}
+        ]
+        if needed:
+            raise TableStopError(
+                f'table "{target}" has NOT NULL columns the source does not have: {", ".join(needed)}',
+                code="TARGET_MISFIT",
+                hint=f"ALTER TABLE {quoted(target)} ALTER COLUMN {quote(needed[0])} DROP NOT NULL",
+                table=target,
+                column=needed[0],
+            )
+        return found
+
+    def findings(self, schemas: list[TableSchema]) -> list[Finding]:
+        connection = connect(self._url, self._config.connect_timeout)
+        try:
+            with connection:
+                return self._findings(connection, schemas)
+        except psycopg.Error as error:
+            raise statement_error(error, None, broken=connection.broken) from error
+
+    def _findings(self, connection: Connection, schemas: list[TableSchema]) -> list[Finding]:
+        from tailrace_sinks.postgres_preflight import findings
+
+        return findings(connection, self._config, self._tables, schemas)
+
+
+def _adds_columns(known: TableSchema, schema: TableSchema) -> bool:
+    """Events may come under an older description than the one applied; only what they add must be there."""
+    return not {c.name for c in schema.columns} <= {c.name for c in known.columns}
+
+
+def _unreadable(error: Exception) -> StopError:
+    return StopError("records of the log cannot be read", code="DECODE", detail=str(error))
+
+
+def _schema_stop(table: TableId, statements: list[str], detail: str) -> TableStopError:
+    return TableStopError(
+        f'the source changed table "{table}"',
+        code="SCHEMA_CHANGE",
+        detail=detail,
+        hint="; ".join(statements),
+        table=table,
+    )
+
+
+def _ambiguous(
+    table: TableId, found: Ambiguous, schema: TableSchema, type_of: Callable[[Column], str]
+) -> TableStopError:
+    name = quoted(table)
+    renames = "; ".join(
+        f"ALTER TABLE {name} RENAME COLUMN {quote(a)} TO {quote(b)}"
+        for a, b in zip(found.dropped, found.added, strict=False)
+    )
+    adds = ", ".join(f"ADD COLUMN {quote(n)} {type_of(schema.column(n))}" for n in found.added)
+    return _schema_stop(
+        table,
+        [f"if renamed: {renames}", f"if dropped and added: ALTER TABLE {name} {adds}"],
+        f"columns {', '.join(found.dropped)} went and {', '.join(found.added)} came: renamed, or dropped and added?",
+    )
+
+
+__all__ = ["PostgresSink", "connect", "forget_pipeline", "open_sink"]

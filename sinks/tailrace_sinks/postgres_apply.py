@@ -1,0 +1,276 @@
+"""Rows of one table into a Postgres target, inside the batch's transaction: set-based where order per key is enough.
+
+Ways, the first that fits: COPY into the target (rows of a snapshot chunk) · COPY to a stage, then DELETE, INSERT ON
+CONFLICT, UPDATE (the default) · the same stage, all its keys deleted and inserted, when a unique value moved between
+keys inside the batch · one by one in source order for tables without key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from tailrace_schemas.errors import DecodeError, StopError
+from tailrace_schemas.table import TableSchema
+from tailrace_sinks import decode
+from tailrace_sinks.decode import MISSING, Change, Compacted, Compactor, Counts
+from tailrace_sinks.plan import POSTGRES, decode_plan
+from tailrace_sinks.postgres_catalog import Connection, TargetTable, quote, quoted, sql
+
+OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
+
+
+@dataclass
+class TableApply:
+    """A source table under one schema id and its target; lives as long as the connection, whose stage it names."""
+
+    schema: TableSchema
+    target: TargetTable
+    number: int
+    plan: decode.Plan = field(init=False)
+    has_stage: bool = False
+    stage_is_dirty: bool = False
+
+    def __post_init__(self) -> None:
+        self.plan = decode_plan(self.schema, POSTGRES)
+        self.name = quoted(self.target.table)
+        self.stage = f'pg_temp."tailrace_stage_{self.number}"'
+        names = [column.name for column in self.schema.columns]
+        self.columns = [quote(name) for name in names]
+        self.key = [quote(name) for name in self.schema.key]
+        self.written = [quote(name) for name in names if not self.target.columns[name].generated]
+        self.overriding = " OVERRIDING SYSTEM VALUE" if any(c.always for c in self.target.columns.values()) else ""
+        self.same_key = " AND ".join(f"t.{name} = s.{name}" for name in self.key)
+        self.can_upsert = bool(self.key) and self.target.has_unique(self.schema.key)
+        self.may_conflict = self.target.unique_count > (1 if self.can_upsert else 0)
+
+    # ---- tables with a key
+
+    def apply_keyed(self, connection: Connection, pieces: Sequence[bytes], *, loaded: bool) -> Counts:
+        """Frames of one schema, in order per key. `loaded`: all of them rows of snapshot chunks."""
+        compactor = Compactor(self.plan, b"0\t", b"1\t")
+        try:
+            for data in pieces:
+                compactor.add(data)
+            plain = not compactor.odd and compactor.counts.loaded and len(self.written) == len(self.columns)
+            if loaded and plain and len(compactor.last) == compactor.counts.loaded:
+                compactor.head_upsert = b""
+                if self._copied(connection, compactor.finish().upserts):
+                    return compactor.counts
+                compactor.head_upsert = b"0\t"
+            state = compactor.finish()
+        except (ValueError, IndexError, KeyError) as error:
+            raise decode_error(self.schema, error) from error
+        self._apply_set(connection, state)
+        return compactor.counts
+
+    def _copied(self, connection: Connection, lines: bytes) -> bool:
+        """Rows straight into the target; False, and nothing done, where one of them is there already."""
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                copy = f"COPY {self.name} ({', '.join(self.columns)}) FROM STDIN"
+                with cursor.copy(sql(copy)) as out:
+                    out.write(lines)
+        except psycopg.errors.UniqueViolation:
+            return False
+        return True
+
+    def _apply_set(self, connection: Connection, state: Compacted) -> None:
+        sets = [*state.partial.items(), *state.fresh.items()]
+        lines = [state.upserts, state.deletes]
+        for number, (_, rows) in enumerate(sets, start=OP_FIRST_SET):
+            lines += [b"%d\t%s" % (number, row) for row in rows]
+        self._fill_stage(connection, b"".join(lines))
+        if not self.may_conflict and self.can_upsert:
+            self._upsert(connection, state)
+            return
+        try:
+            if self.can_upsert:
+                with connection.transaction():
+                    self._upsert(connection, state)
+                return
+        except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation):
+            pass
+        self._replace(connection, state)
+
+    def _fill_stage(self, connection: Connection, lines: bytes) -> None:
+        if not self.has_stage:
+            connection.execute(
+                sql(
+                    f"CREATE TEMP TABLE {self.stage.removeprefix('pg_temp.')} ON COMMIT DELETE ROWS AS"
+                    f" SELECT 0::smallint AS _op, {', '.join(self.columns)} FROM {self.name} WITH NO DATA"
+                )
+            )
+            self.has_stage = True
+        elif self.stage_is_dirty:
+            connection.execute(sql(f"TRUNCATE {self.stage}"))
+        self.stage_is_dirty = True
+        copy = f"COPY {self.stage} (_op, {', '.join(self.columns)}) FROM STDIN"
+        with connection.cursor() as cursor, cursor.copy(sql(copy)) as out:
+            out.write(lines)
+
+    def _upsert(self, connection: Connection, state: Compacted) -> None:
+        if state.delete_count:
+            self._delete_staged(connection, f"s._op = {OP_DELETE}")
+        if state.upsert_count:
+            rest = [name for name in self.written if name not in self.key]
+            action = f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in rest)}" if rest else "NOTHING"
+            columns = ", ".join(self.written)
+            connection.execute(
+                sql(
+                    f"INSERT INTO {self.name} ({columns}){self.overriding} SELECT {columns} FROM {self.stage}"
+                    f" WHERE _op = {OP_UPSERT} ON CONFLICT ({', '.join(self.key)}) DO {action}"
+                )
+            )
+        number = OP_FIRST_SET
+        for missing, rows in state.partial.items():
+            self._update_partial(connection, number, missing, len(rows))
+            number += 1
+        for missing in state.fresh:
+            self._delete_staged(connection, f"s._op = {number}")
+            self._insert_staged(connection, number, self._sent(missing))
+            number += 1
+
+    def _sent(self, missing: tuple[int, ...]) -> list[str]:
+        """Columns to write of rows that lack `missing`."""
+        return [n for number, n in enumerate(self.columns) if number not in missing and n in self.written]
+
+    def _delete_staged(self, connection: Connection, condition: str) -> None:
+        connection.execute(sql(f"DELETE FROM {self.name} t USING {self.stage} s WHERE {condition} AND {self.same_key}"))
+
+    def _insert_staged(self, connection: Connection, op: int, columns: list[str]) -> None:
+        names = ", ".join(columns)
+        connection.execute(
+            sql(f"INSERT INTO {self.name} ({names}){self.overriding} SELECT {names} FROM {self.stage} WHERE _op = {op}")
+        )
+
+    def _update_partial(self, connection: Connection, op: int, missing: tuple[int, ...], count: int) -> None:
+        """Write the columns that were sent; every row must be there."""
+        sent = [name for name in self._sent(missing) if name not in self.key]
+        if not sent:
+            return
+        done = connection.execute(
+            sql(
+                f"UPDATE {self.name} t SET {', '.join(f'{name} = s.{name}' for name in sent)} FROM {self.stage} s"
+                f" WHERE s._op = {op} AND {self.same_key}"
+            )
+        )
+        if done.rowcount != count:
+            raise row_missing(self.target, "update", count - done.rowcount)
+
+    def _replace(self, connection: Connection, state: Compacted) -> None:
+        """Complete partial rows from the target, delete every staged key, insert what is to be."""
+        number = OP_FIRST_SET
+        for missing, rows in state.partial.items():
+            names = [self.columns[n] for n in missing]
+            done = connection.execute(
+                sql(
+                    f"UPDATE {self.stage} s SET _op = {OP_UPSERT}, {', '.join(f'{n} = t.{n}' for n in names)}"
+                    f" FROM {self.name} t WHERE s._op = {number} AND {self.same_key}"
+                )
+            )
+            if done.rowcount != len(rows):
+                raise row_missing(self.target, "update", len(rows) - done.rowcount)
+            number += 1
+        self._delete_staged(connection, "true")
+        self._insert_staged(connection, OP_UPSERT, self.written)
+        for missing in state.fresh:
+            self._insert_staged(connection, number, self._sent(missing))
+            number += 1
+
+    # ---- tables without a key
+
+    def apply_keyless(self, connection: Connection, pieces: Sequence[bytes]) -> Counts:
+        """Events in source order; a run of inserts is copied, a delete removes exactly one of equal rows."""
+        counts = Counts()
+        for data in pieces:
+            try:
+                events = decode.changes(self.plan, data, self.schema.engine != "postgresql")
+            except (ValueError, IndexError, KeyError) as error:
+                raise decode_error(self.schema, error) from error
+            run: list[Change] = []
+            for event in events:
+                counts.add(event.op)
+                if event.op in (decode.OP_CREATE, decode.OP_READ):
+                    run.append(event)
+                    continue
+                self._insert_run(connection, run)
+                run = []
+                self._change_one(connection, event)
+            self._insert_run(connection, run)
+        return counts
+
+    def _insert_run(self, connection: Connection, run: list[Change]) -> None:
+        if not run:
+            return
+        places = [n for n, name in enumerate(self.columns) if name in self.written]
+        copy = f"COPY {self.name} ({', '.join(self.written)}) FROM STDIN"
+        with connection.cursor() as cursor, cursor.copy(sql(copy)) as out:
+            for event in run:
+                assert event.after is not None
+                out.write_row([None if event.after[n] is MISSING else event.after[n] for n in places])
+
+    def _change_one(self, connection: Connection, event: Change) -> None:
+        """Update or delete one row equal to the before image."""
+        if event.before is None:
+            raise StopError(
+                f'"{self.schema.table}" has no key and its events carry no old row',
+                code="NO_BEFORE_IMAGE",
+                hint=f"ALTER TABLE {quoted(self.schema.table)} REPLICA IDENTITY FULL",
+                table=self.schema.table,
+            )
+        equal, values = self._equal(event.before)
+        name = with_parameters(self.name)
+        place = f"ctid = (SELECT ctid FROM {name} WHERE {equal} LIMIT 1)"
+        if event.after is None:
+            done = connection.execute(sql(f"DELETE FROM {name} WHERE {place}"), values)
+        else:
+            pairs = [
+                (column, value)
+                for column, value in zip(self.columns, event.after, strict=True)
+                if column in self.written and value is not MISSING
+            ]
+            assignments = ", ".join(f"{with_parameters(column)} = %s" for column, _ in pairs)
+            done = connection.execute(
+                sql(f"UPDATE {name} SET {assignments} WHERE {place}"), [*(value for _, value in pairs), *values]
+            )
+        if done.rowcount != 1:
+            raise row_missing(self.target, "delete" if event.after is None else "update", 1)
+
+    def _equal(self, row: list[object]) -> tuple[str, list[object]]:
+        """A condition that holds for rows equal to `row`; types without an equality are compared as text."""
+        parts = []
+        for column in self.schema.columns:
+            target = self.target.columns[column.name]
+            name = with_parameters(quote(column.name))
+            if target.ordered:
+                parts.append(f"{name} IS NOT DISTINCT FROM %s")
+            else:
+                parts.append(f"{name}::text IS NOT DISTINCT FROM (%s::{target.type})::text")
+        return " AND ".join(parts), row
+
+
+def with_parameters(quoted_name: str) -> str:
+    """For a statement with parameters, where psycopg reads % as a placeholder."""
+    return quoted_name.replace("%", "%%")
+
+
+def decode_error(schema: TableSchema, error: Exception) -> DecodeError:
+    return DecodeError(
+        f'an event of "{schema.table}" cannot be read',
+        detail=str(error) if isinstance(error, ValueError) else "it is torn or not of the schema it names",
+        hint="the log is damaged or was written by something else",
+        table=schema.table,
+    )
+
+
+def row_missing(target: TargetTable, verb: str, count: int) -> StopError:
+    return StopError(
+        f'{count} rows to {verb} are not in the target table "{target.table}"',
+        code="ROW_MISSING",
+        detail="something else has deleted or changed them there",
+        hint="reload the table",
+        table=target.table,
+    )
