@@ -59,7 +59,20 @@ def error_console() -> Console:
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+def print_findings(findings: list[Finding]) -> None:
+    """Errors first; each with the statement that clears it, on lines of its own, to copy."""
+    console = error_console()
+    for finding in sorted(findings, key=lambda finding: finding.level != "error"):
+        style = "bold red" if finding.level == "error" else "yellow"
+        where = f" [{finding.table}]" if finding.table is not None else ""
+        console.print(Text(f"{finding.level} {finding.code}{where}: ", style=style) + Text(finding.message))
+        for line in finding.remedy.splitlines():
+            console.print(Text(f"    {line}"))
+
+
 def print_error(error: TailraceError) -> None:
+    if isinstance(error, PreflightError):
+        print_findings(error.findings)
     console = error_console()
     where = f" [{error.table}]" if error.table is not None else ""
     console.print(Text(f"{error.code}{where}: ", style="bold red") + Text(error.message, style="default not bold"))

@@ -18,7 +18,7 @@ from rich.table import Table
 from tailrace import drop as drops
 from tailrace import logs, preflight
 from tailrace.arguments import PipelineFlags, from_flags, known_state, state_of, stored_settings
-from tailrace.boundary import error_json, finding_json, print_error, print_json
+from tailrace.boundary import error_json, finding_json, print_error, print_findings, print_json
 from tailrace.display import display, size_text
 from tailrace.http_server import serve
 from tailrace.lifeline import Lifeline
@@ -120,7 +120,7 @@ def _prepared(settings: PipelineSettings, state: StateFolder, flags: Flags) -> P
     found = preflight.examine(_resolved(settings), state, flags.connect_timeout)
     warnings = [finding for finding in found.findings if finding.level == "warning"]
     if not found.errors:
-        preflight.print_findings(warnings)
+        print_findings(warnings)
     found.require()
     return preflight.map_namespaces(settings, found.tables)
 
@@ -196,7 +196,7 @@ def check(settings: PipelineSettings, flags: Flags) -> int:
     logs.set_up("check", flags.log_level, flags.log_format)
     state = state_of(settings, flags.state, os.environ)
     found = preflight.examine(_resolved(settings), state, flags.connect_timeout)
-    preflight.print_findings(found.findings)
+    print_findings(found.findings)
     if flags.as_json:
         ok = not found.errors and found.unreachable is None
         unreachable = None if found.unreachable is None else error_json(found.unreachable)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from pathlib import Path
 
-from tailrace.pipeline import open_source
+from tailrace.pipeline import forget_progress, open_source
 from tailrace.state import StateFolder
 from tailrace_schemas.log_uri import KafkaLogUrl
 from tailrace_schemas.settings import PipelineSettings
@@ -18,13 +19,15 @@ def plan(settings: PipelineSettings, state: StateFolder) -> list[str]:
     out = []
     if source.url.engine == "postgresql":
         out.append(f"replication slot {source.slot} and publication {source.publication} at {source.url.place}")
-    out.append(f"the state folder {state.path}" + ("" if _is_kafka(settings) else " with its event log"))
+    out += [f"the pipeline's progress rows at {sink.url.place}" for sink in settings.sinks]
+    out += [f"the event log {path}" for path in _log_files(settings)[:1]]
+    out.append(f"the state folder {state.path}")
     return out
 
 
 def left(settings: PipelineSettings) -> list[str]:
-    """What stays: the tables in the targets always, topics in Kafka, and progress rows, which are told apart by log."""
-    out = [f"tables and progress rows in {sink.url.place}" for sink in settings.sinks]
+    """What stays: the tables in the targets, and topics in Kafka."""
+    out = [f"the tables at {sink.url.place}" for sink in settings.sinks]
     if _is_kafka(settings):
         out.append(f"topics of prefix {settings.prefix} in Kafka")
     return out
@@ -41,10 +44,22 @@ def drop(settings: PipelineSettings, state: StateFolder) -> list[str]:
     try:
         with closing(open_source(settings, state)) as source:
             done = source.drop()
+        for sink in settings.sinks:
+            count = forget_progress(settings, sink)
+            done.append(f"removed {count} progress rows at {sink.url.place}")
+        for path in _log_files(settings):
+            path.unlink(missing_ok=True)
         shutil.rmtree(state.path)
         return [*done, f"removed {state.path}"]
     finally:
         lock.release()
+
+
+def _log_files(settings: PipelineSettings) -> list[Path]:
+    """The files of an embedded log that lies outside the state folder."""
+    if isinstance(settings.log, KafkaLogUrl) or settings.log.path is None:
+        return []
+    return [Path(settings.log.path + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def _is_kafka(settings: PipelineSettings) -> bool:

@@ -102,6 +102,16 @@ def open_sink(settings: PipelineSettings, sink: SinkSettings, log_id: str) -> Si
     return cast("Sink", factory(sink.url, sink_config(settings, sink, log_id)))
 
 
+def forget_progress(settings: PipelineSettings, sink: SinkSettings) -> int:
+    """Remove the pipeline's progress from a target; returns how many rows it had.
+
+    Raises:
+        TargetUnavailableError, ConfigError: as `Sink.open`.
+    """
+    place = _SINKS[sink.url.engine].partition(":")[0]
+    return int(_load(f"{place}:forget_pipeline", sink.url.engine)(sink.url, settings.name))
+
+
 def sink_config(settings: PipelineSettings, sink: SinkSettings, log_id: str) -> SinkConfig:
     return SinkConfig(
         pipeline=settings.name,

@@ -8,9 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rich.text import Text
-
-from tailrace.boundary import error_console
 from tailrace.pipeline import open_sink, open_source
 from tailrace.state import StateFolder
 from tailrace_schemas.errors import Finding, PreflightError, RetryableError, TailraceError
@@ -120,14 +117,3 @@ def map_namespaces(settings: PipelineSettings, tables: list[TableSchema]) -> Pip
     if len(namespaces) == 1 and len(databases) == 1:
         return settings.model_copy(update={"map": {namespaces[0]: databases.pop()}})
     return settings.model_copy(update={"map": {name: name for name in namespaces}})
-
-
-def print_findings(findings: list[Finding]) -> None:
-    """Errors first; each with the statement that clears it, on lines of its own, to copy."""
-    console = error_console()
-    for finding in sorted(findings, key=lambda finding: finding.level != "error"):
-        style = "bold red" if finding.level == "error" else "yellow"
-        where = f" [{finding.table}]" if finding.table is not None else ""
-        console.print(Text(f"{finding.level} {finding.code}{where}: ", style=style) + Text(finding.message))
-        for line in finding.remedy.splitlines():
-            console.print(Text(f"    {line}"))

@@ -79,7 +79,8 @@ def sink_process(
     """
     wanted = settings.sink(name)
     status = SinkStatus(name)
-    with _alive(settings, state, life, sink_role(name), status.to_json) as (resolved, timeout):
+    before = state.read_status(sink_role(name))
+    with _alive(settings, state, life, sink_role(name), lambda: sink_json(status, before)) as (resolved, timeout):
         event_log = _reach(lambda: open_event_log(resolved, state), timeout(options), life)
         if event_log is None:
             return EXIT_DONE
@@ -206,6 +207,25 @@ def status_reporter(state: StateFolder, role: str) -> Report:
         state.write_status(role, state.read_status(role) | last | {"error": error_json(error)})
 
     return report
+
+
+def sink_json(status: SinkStatus, before: dict[str, Any]) -> dict[str, Any]:
+    """The sink's status, its counts added to those of the processes before it. A process that was killed had
+    noted its counts up to a second before, so that they are exact only while nobody kills."""
+    out = status.to_json()
+    out["applied"] = _sum(out["applied"], before.get("applied", {}))
+    out["rows_loaded"] += before.get("rows_loaded", 0)
+    tables = before.get("tables", {})
+    for name in tables.keys() | out["tables"].keys():
+        now = out["tables"].get(name, {"error": None})
+        out["tables"][name] = {**now, **_sum(now, tables.get(name, {}))}
+    return out
+
+
+def _sum(now: dict[str, Any], before: dict[str, Any]) -> dict[str, int]:
+    """Counts by word; what is not a count is left out."""
+    words = {word for counts in (now, before) for word, value in counts.items() if isinstance(value, int)}
+    return {word: now.get(word, 0) + before.get(word, 0) for word in sorted(words)}
 
 
 def capture_json(status: CaptureStatus) -> dict[str, Any]:
