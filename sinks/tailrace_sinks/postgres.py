@@ -19,6 +19,7 @@ from tailrace_schemas.errors import (
     StopError,
     TableStopError,
     TailraceError,
+    TargetUnavailableError,
 )
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
@@ -115,6 +116,7 @@ class PostgresSink:
         self._applies: dict[TableSchema, TableApply] = {}
         self._stages = 0
         self._table: TableId | None = None
+        self._careful = False
 
     def open(self, *, take_over: bool) -> Progress:
         self.close()
@@ -169,6 +171,11 @@ class PostgresSink:
         assert self._connection is not None
         broken = self._connection.broken or self._connection.closed
         self.close()
+        if isinstance(error, (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation)) and not self._careful:
+            # A constraint that was not there when the table was looked at: once more, prepared for it.
+            self._careful = True
+            again = "a unique constraint may be new at the target"
+            return TargetUnavailableError("the target refused the batch", detail=again, table=self._table)
         return statement_error(error, self._table, broken=broken)
 
     def _commit(self, connection: Connection) -> None:
@@ -258,7 +265,7 @@ class PostgresSink:
                 self._change_schema(connection, schema, None, None)
             target = self._fitting(connection, schema)
             self._stages += 1
-            self._applies[schema] = TableApply(schema, target, self._stages)
+            self._applies[schema] = TableApply(schema, target, self._stages, self._careful)
         return self._applies[schema]
 
     def _change_schema(

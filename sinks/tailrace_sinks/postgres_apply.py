@@ -24,11 +24,13 @@ OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
 
 @dataclass
 class TableApply:
-    """A source table under one schema id and its target; lives as long as the connection, whose stage it names."""
+    """A source table under one schema id and its target; lives as long as the connection, whose stage it names.
+    `careful`: expect unique constraints that the catalogue did not show."""
 
     schema: TableSchema
     target: TargetTable
     number: int
+    careful: bool = False
     plan: decode.Plan = field(init=False)
     has_stage: bool = False
     stage_is_dirty: bool = False
@@ -44,7 +46,7 @@ class TableApply:
         self.overriding = " OVERRIDING SYSTEM VALUE" if any(c.always for c in self.target.columns.values()) else ""
         self.same_key = " AND ".join(f"t.{name} = s.{name}" for name in self.key)
         self.can_upsert = bool(self.key) and self.target.has_unique(self.schema.key)
-        self.may_conflict = self.target.unique_count > (1 if self.can_upsert else 0)
+        self.may_conflict = self.careful or self.target.unique_count > (1 if self.can_upsert else 0)
 
     # ---- tables with a key
 

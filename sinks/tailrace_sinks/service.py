@@ -137,7 +137,7 @@ class _Process:
         pending: list[CommitRecord] = []
         next_seq = progress.next_seq
         while not self._stop.is_set():
-            if last is not None and self._until is not None and not pending and self._until(last):
+            if last is not None and self._until is not None and self._until(last):
                 return
             self._read_ahead(reader, pending, next_seq)
             count = batch_length(pending, self._limits)
