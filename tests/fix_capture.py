@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+
 from tailrace_capture.postgres.source import PostgresSettings, PostgresSource
 from tailrace_capture.service import CaptureSettings, CaptureStatus, run_capture
 from tailrace_capture.source import Source
@@ -52,7 +53,7 @@ def running_capture(source: Source, log: EventLog, **settings: Any) -> Iterator[
     def work() -> None:
         try:
             run_capture(source, log, wanted, stop, status)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again by `check`
             errors.append(error)
 
     thread = threading.Thread(target=work)

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from fix_capture import LogReading, postgres_source, rebuild, running_capture
 from fix_servers import wait_until
+
 from tailrace_log.embedded import EmbeddedLog
 
 pytestmark = pytest.mark.servers
@@ -39,7 +40,9 @@ def _write(url: str, stop: threading.Event, seed: int, counts: list[int]) -> Non
                         (k + 10_000, k, k + 10_000),
                     )
                 case 3:
-                    connection.execute("INSERT INTO b VALUES (%s, 'x') ON CONFLICT (k) DO UPDATE SET t = b.t || 'x'", (f"k{k}",))
+                    connection.execute(
+                        "INSERT INTO b VALUES (%s, 'x') ON CONFLICT (k) DO UPDATE SET t = b.t || 'x'", (f"k{k}",)
+                    )
                     connection.execute("UPDATE a SET v = v + 1 WHERE id = %s", (k,))
                 case 4:
                     connection.execute("DELETE FROM b WHERE k = %s", (f"k{k}",))
@@ -51,13 +54,13 @@ def _write(url: str, stop: threading.Event, seed: int, counts: list[int]) -> Non
 
 def _rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
     with psycopg.connect(url) as connection:
-        return {t: sorted(connection.execute(f"SELECT * FROM {t}").fetchall()) for t in ("a", "b")}  # noqa: S608
+        return {t: sorted(connection.execute(f"SELECT * FROM {t}").fetchall()) for t in ("a", "b")}
 
 
 def test_load_under_writes_rebuilds_the_source(database: str, tmp_path: Path, seed: int) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("CREATE TABLE a (id int PRIMARY KEY, v int NOT NULL, t text)")
-        connection.execute("CREATE TABLE b (k varchar(20) COLLATE \"C\" PRIMARY KEY, t text)")
+        connection.execute('CREATE TABLE b (k varchar(20) COLLATE "C" PRIMARY KEY, t text)')
         connection.execute("INSERT INTO a SELECT n, 0, repeat('t', 100) FROM generate_series(1, 5000) n")
         connection.execute("INSERT INTO b SELECT 'k' || n, repeat('u', 50) FROM generate_series(1, 3000) n")
     log = EmbeddedLog(tmp_path / "log.db", "t")
@@ -66,9 +69,12 @@ def test_load_under_writes_rebuilds_the_source(database: str, tmp_path: Path, se
     writer.start()
     try:
         with running_capture(postgres_source(database, tmp_path / "spool"), log) as capture:
+
             def loaded() -> bool:
                 capture.check()
-                return bool(capture.status.tables) and all(t.state == "streaming" for t in capture.status.tables.values())
+                return bool(capture.status.tables) and all(
+                    t.state == "streaming" for t in capture.status.tables.values()
+                )
 
             wait_until(loaded, 60, "the load is done")
             before = counts[0]
@@ -97,6 +103,9 @@ def test_transaction_ids_and_orders_are_consecutive(database: str, tmp_path: Pat
             connection.execute("DELETE FROM b")
         wait_until(lambda: capture.status.transactions >= 1, 30, "the transaction")
     events = [v for _, _, v in LogReading(log).events() if v is not None and "op" in v]
-    orders = [(e["transaction"]["total_order"], e["op"]) for e in sorted(events, key=lambda e: e["transaction"]["total_order"])]
+    orders = [
+        (e["transaction"]["total_order"], e["op"])
+        for e in sorted(events, key=lambda e: e["transaction"]["total_order"])
+    ]
     assert orders == [(1, "c"), (2, "c"), (3, "c"), (4, "d"), (5, "c"), (6, "d")]
     assert len({e["transaction"]["id"] for e in events}) == 1
