@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -32,6 +32,8 @@ from tailrace_schemas.settings_yaml import password_variables, write_settings
 
 log = logging.getLogger(__name__)
 
+# -P: the folder the user stands in must not offer modules to import.
+PROGRAM = (sys.executable, "-P", "-m", "tailrace")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 STEADY_SECONDS = 60.0  # a child that lived this long starts again after the first pause
 TICK_SECONDS = 0.1
@@ -78,15 +80,15 @@ class Supervisor:
         environment: Mapping[str, str],
         flags: list[str],
         until_current: bool,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self._settings, self._state, self._life, self._display = settings, state, life, display
         self._bounded = until_current or settings.mode == "full-load"
         self._environment = dict(environment) | password_variables(settings)
-        base = [sys.executable, "-P", "-m", "tailrace"]
         tail = [str(state.pipeline_file), "--state", str(state.path), "--supervised", *flags]
-        capture = Child(CAPTURE, [*base, "capture", *tail, *(["--until-current"] if until_current else [])])
+        capture = Child(CAPTURE, [*program, "capture", *tail, *(["--until-current"] if until_current else [])])
         # Typer takes options anywhere, so the sink's name may follow them.
-        sinks = [Child(sink_role(sink.name), [*base, "sink", *tail, sink.name]) for sink in settings.sinks]
+        sinks = [Child(sink_role(sink.name), [*program, "sink", *tail, sink.name]) for sink in settings.sinks]
         self._capture, self._sinks = capture, sinks
         self._children = [capture, *sinks]
         self._sentence = ""
