@@ -127,16 +127,22 @@ class _Run:
             identity = source.identity()
             publisher = Publisher(writer, settings.pipeline, identity, source.parse_position, register)
             planner = LoadPlanner(source, settings.readers, settings.chunk_rows, settings.max_rows_per_second)
+            if settings.mode == "full-load":
+                planner.streaming, planner.shared = False, source.consistent_readers(settings.readers)
             target = source.current_position() if settings.until_current else None
             if records:
                 loads = restore(records)
                 publisher.resume(records, loads)
                 resume = Resume(source.parse_position(publisher.position), publisher.open)
-                pasts = [source.parse_position(past) for load in loads.values() for _, past in load.snapshots.values()]
-                source.check(resume, records[-1].identity, pasts)
+                if settings.mode != "full-load":
+                    pasts = [
+                        source.parse_position(past) for load in loads.values() for _, past in load.snapshots.values()
+                    ]
+                    source.check(resume, records[-1].identity, pasts)
             else:
-                resume = Resume(source.prepare(settings.start), None)
-                publisher.position = str(resume.position)
+                first = source.current_position() if settings.mode == "full-load" else source.prepare(settings.start)
+                resume = Resume(first, None)
+                publisher.position = str(first)
             feed = Feed(register, publisher, planner, clock, resume)
             self._take_up_tables(feed, register, planner, publisher)
             return self._stream(feed, planner, publisher, target, resume)
@@ -162,7 +168,7 @@ class _Run:
                     feed.reload(table)
             elif known.state == "loading":
                 planner.adopt(table_feed, known)
-                if not schema.key and not known.loaded:
+                if not known.loaded and (not schema.key or self._settings.mode == "full-load"):
                     feed.reload(table)
         for table in publisher.loads.keys() - schemas.keys():
             log.warning("table is no longer selected or no longer there", extra={"table": str(table)})
@@ -181,7 +187,10 @@ class _Run:
         watcher.start()
         self._status.state = "running"
         try:
-            self._source.stream(feed, resume)
+            if self._settings.mode == "full-load":
+                self._only_load(feed, planner)
+            else:
+                self._source.stream(feed, resume)
             feed.finish()
             publisher.close(self._settings.drain_seconds)
             publisher.check()
@@ -194,6 +203,15 @@ class _Run:
             watcher.join(5)
             self._show(feed, planner, publisher)
         return True
+
+    def _only_load(self, feed: Feed, planner: LoadPlanner) -> None:
+        """Mode full-load: no stream; done when every table's rows of that one moment are in the log. After a crash the
+        moment is gone, so the tables that were not finished start again."""
+        while planner.lives and not feed.stopping:
+            if all(live.done_chunks() == len(live.chunks) for live in list(planner.lives.values())):
+                feed.idle(self._source.current_position())
+            feed.tick()
+            self._ended.wait(0.01)
 
     def _watch(self, feed: Feed, planner: LoadPlanner, publisher: Publisher, target: Position | None) -> None:
         """Beside the stream: keep the status true, end the stream when told to or when the log is current."""

@@ -109,8 +109,9 @@ class LoadPlanner:
     readers: int = 4
     chunk_rows: int = 50_000
     max_rows_per_second: int | None = None
+    streaming: bool = True
     lives: dict[TableId, LiveLoad] = field(default_factory=dict)
-    rows_loaded: dict[TableId, int] = field(default_factory=dict)
+    shared: list[SnapshotReader] = field(default_factory=list)  # mode full-load: readers of one moment
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: list[threading.Thread] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -190,9 +191,11 @@ class LoadPlanner:
         return load
 
     def start(self, feed: Feed, publisher: Publisher) -> None:
+        chunks = sum(len(live.chunks) for live in self.lives.values())
+        count = len(self.shared) or min(self.readers, max(1, chunks))
         self._threads = [
             threading.Thread(target=self._run, args=(feed, publisher), name=f"load-{n}", daemon=True)
-            for n in range(min(self.readers, max(1, sum(len(live.chunks) for live in self.lives.values()))))
+            for n in range(count)
         ]
         for thread in self._threads:
             thread.start()
@@ -214,7 +217,9 @@ class LoadPlanner:
 
     def _run(self, feed: Feed, publisher: Publisher) -> None:
         try:
-            reader = self.source.reader()
+            with self._lock:
+                reader = self.shared.pop() if self.shared else None
+            reader = reader or self.source.reader()
             try:
                 while not self._stop.is_set() and not feed.stopping:
                     job = self._next()
@@ -277,7 +282,7 @@ class LoadPlanner:
             except RetryableError as error:
                 log.warning("snapshot refused: %s", error)
                 return None
-            if not self.source.accepts(snapshot):
+            if self.streaming and not self.source.accepts(snapshot):
                 reader.end()
                 return None
             with live.lock:
@@ -320,8 +325,6 @@ class LoadPlanner:
             self._still_running,
         )
         live.rows += rows
-        table = live.feed.schema.table
-        self.rows_loaded[table] = live.rows
 
     def _still_running(self) -> None:
         if self._stop.is_set():

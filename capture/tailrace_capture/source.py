@@ -146,7 +146,8 @@ class Source(Protocol):
         """The selected tables as the catalogue describes them now."""
 
     def prepare(self, start: str | None) -> Position:
-        """At the very first start: make what streaming needs (slot, publication) and return where the stream begins.
+        """At the very first start, where changes are captured: make what streaming needs (slot, publication) and return
+        where the stream begins.
         `start`: None or `now`, or the text form of a position (only with mode cdc).
 
         Raises:
@@ -176,6 +177,10 @@ class Source(Protocol):
 
     def reader(self) -> SnapshotReader:
         """A new reader; one per load thread."""
+
+    def consistent_readers(self, count: int) -> list[SnapshotReader]:
+        """At most `count` readers that all show the database at one and the same moment, for mode full-load: `begin`
+        gives each time that one snapshot. Needs neither slot nor binlog."""
 
     def plan(self, table: TableSchema, chunk_rows: int) -> list[list[str]]:
         """Bounds that cut the table's key space into chunks of about `chunk_rows` rows: n-1 ascending key values, each

@@ -109,3 +109,39 @@ def test_transaction_ids_and_orders_are_consecutive(database: str, tmp_path: Pat
     ]
     assert orders == [(1, "c"), (2, "c"), (3, "c"), (4, "d"), (5, "c"), (6, "d")]
     assert len({e["transaction"]["id"] for e in events}) == 1
+
+
+def test_full_load_reads_one_moment_without_slot_or_publication(database: str, tmp_path: Path, seed: int) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE TABLE a (id int PRIMARY KEY, v int NOT NULL, t text)")
+        connection.execute('CREATE TABLE b (k varchar(20) COLLATE "C" PRIMARY KEY, t text)')
+        connection.execute("CREATE TABLE c (n int)")
+        connection.execute("INSERT INTO a SELECT n, 0, repeat('t', 100) FROM generate_series(1, 5000) n")
+        connection.execute("INSERT INTO b SELECT 'k' || n, '' FROM generate_series(1, 3000) n")
+        connection.execute("INSERT INTO c SELECT 1 FROM generate_series(1, 1000)")
+    log = EmbeddedLog(tmp_path / "log.db", "t")
+    stop, counts = threading.Event(), [0]
+    writer = threading.Thread(target=_write, args=(database, stop, seed, counts))
+    writer.start()
+    try:
+        with running_capture(postgres_source(database, tmp_path / "spool"), log, mode="full-load") as capture:
+            wait_until(lambda: not capture.thread.is_alive(), 60, "the load ends by itself")
+    finally:
+        stop.set()
+        writer.join()
+    assert {t.state for t in capture.status.tables.values()} == {"streaming"}
+    got = rebuild_loaded(log)
+    assert len(got["t.public.c"]) == 1000
+    with psycopg.connect(database) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
+        ).fetchone()
+        assert row == (0,)
+
+
+def rebuild_loaded(log: EmbeddedLog) -> dict[str, list[Any]]:
+    out: dict[str, list[Any]] = {}
+    for topic, _, event in LogReading(log).events():
+        if event is not None and event.get("op") == "r":
+            out.setdefault(topic, []).append(event["after"])
+    return out

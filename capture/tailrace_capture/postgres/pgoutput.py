@@ -137,8 +137,11 @@ class Codec:
     # --- the stream
 
     def pump(self, get: Callable[[int], tuple[int, object]], limit: int) -> int:
-        """Take up to `limit` messages from `get` (libpq's get_copy_data, non-blocking) and feed the changes among them. Returns 0 when none is there now, 1 when the limit was reached, 2 when the stream has ended, 3 with
-        `self.message` set when the caller must act on a message; then `self.answer` says why."""
+        """Take up to `limit` messages from `get` (libpq's get_copy_data, non-blocking) and feed the changes among them.
+
+        Returns 0 when none is there now, 1 when the limit was reached, 2 when the stream has ended, 3 with
+        `self.message` set when the caller must act on a message; then `self.answer` says why.
+        """
         n: i64 = limit
         while n > 0:
             size, data = get(1)
@@ -469,8 +472,8 @@ class Codec:
     # --- the load
 
     def row(self, plan: Plan, line: bytes, tail: bytes, buffer: TopicBuffer) -> None:
-        """One line of COPY text (with its newline) as an op `r` event. `tail`: what follows the row record, up to the two
-        trailing fields: source, transaction, op, times."""
+        """One line of COPY text (with its newline) as an op `r` event. `tail`: what follows the row record, up to the
+        two trailing fields: source, transaction, op, times."""
         end: i64 = len(line)
         if end and line[end - 1] == 10:
             end -= 1
@@ -551,7 +554,7 @@ class Codec:
     def copy(
         self, plan: Plan, get: Callable[[int], tuple[int, object]], tail: bytes, buffer: TopicBuffer, limit: int
     ) -> int:
-        """Take COPY lines from `get` (non-blocking) until none is there now or `limit` bytes of frames stand in `buffer`.
+        """Take COPY lines from `get` (non-blocking) until none is there now or `buffer` holds `limit` bytes of frames.
         Returns the number of rows; when the COPY has ended, -1 minus it: -1 for none, -5 for four rows and the end."""
         rows: i64 = 0
         while buffer.size < limit:

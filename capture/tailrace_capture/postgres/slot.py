@@ -88,7 +88,7 @@ def _check_filters(connection: Rows, name: str, tables: set[TableId]) -> None:
             raise StopError(
                 f"publication {name} has a row filter or column list on {schema}.{table}",
                 code="PUBLICATION_CHANGED",
-                hint=f"ALTER PUBLICATION {quoted(connection, name)} DROP TABLE {schema}.{table}; Tailrace adds it again",
+                hint=f"ALTER PUBLICATION {quoted(connection, name)} DROP TABLE {schema}.{table}; we add it again",
             )
 
 

@@ -136,7 +136,8 @@ class PgReader:
     def _check_columns(self, schema: TableSchema) -> None:
         """The catalogue this snapshot reads by must describe the table as the events will."""
         row = self._connection.execute(
-            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE (nspname, relname) = (%s, %s)",
+            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE (nspname, relname) = (%s, %s)",
             tuple(schema.table),
         ).fetchone()
         found = catalog.describe(self._connection, [(row[0], schema.table)]) if row is not None else []
@@ -156,6 +157,37 @@ class PgReader:
         ).fetchone()
         if row is None or row[0] is False:
             raise TableMovedError(schema)
+
+
+class SharedReader(PgReader):
+    """A reader whose one snapshot was taken when it was made (mode full-load)."""
+
+    def __init__(self, connection: Rows, head: bytes, shared: PgSnapshot) -> None:
+        super().__init__(connection, head)
+        self._shared = shared
+
+    def begin(self, table: TableFeed) -> PgSnapshot:  # noqa: ARG002
+        return self._shared
+
+    def end(self) -> None: ...
+
+
+def share(connections: list[Rows], head: bytes) -> list[SharedReader]:
+    """Readers of one moment: the first connection's snapshot, imported by the others (pg_export_snapshot)."""
+    try:
+        for connection in connections:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        row = connections[0].execute(
+            "SELECT pg_current_snapshot()::text, CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+            " ELSE pg_current_wal_insert_lsn() END::text, pg_export_snapshot()"
+        )
+        text, lsn, name = row.fetchone() or ("", "", "")
+        for connection in connections[1:]:
+            connection.execute(f"SET TRANSACTION SNAPSHOT '{name}'".encode())
+    except psycopg.OperationalError as error:
+        raise unavailable(error) from error
+    shared = PgSnapshot.parse(text, LsnPosition(parse_lsn(lsn)))
+    return [SharedReader(connection, head, shared) for connection in connections]
 
 
 def _sqlstate(result: pq.abc.PGresult) -> str:
@@ -180,7 +212,8 @@ def plan_bounds(connection: Rows, schema: TableSchema, chunk_rows: int) -> list[
         return []
     name = identifier(schema).as_string(connection)
     row = connection.execute(
-        "SELECT coalesce(sum(greatest(reltuples, 0)), 0)::float8, coalesce(sum(pg_relation_size(oid)), 0)::float8 FROM pg_class"
+        "SELECT coalesce(sum(greatest(reltuples, 0)), 0)::float8, coalesce(sum(pg_relation_size(oid)), 0)::float8"
+        " FROM pg_class"
         " WHERE oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass) WHERE isleaf)",
         (name, name),
     ).fetchone()
@@ -224,7 +257,7 @@ class KnownOrder:
         )
 
     def chunk_of(self, key: bytes) -> int:
-        return bisect.bisect_right(self._bounds, self.value(key))  # type: ignore[type-var]
+        return bisect.bisect_right(self._bounds, self.value(key))
 
 
 _KNOWN = {"int16", "int32", "int64", "uuid", "bytes", "date", "timestamp", "decimal", "boolean"}

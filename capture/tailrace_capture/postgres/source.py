@@ -77,7 +77,8 @@ class PostgresSource:
     def identity(self) -> dict[str, str]:
         system, timeline = self._one(
             "SELECT (SELECT system_identifier::text FROM pg_control_system()),"
-            " ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::text"
+            " CASE WHEN pg_is_in_recovery() THEN '' ELSE"
+            " ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::text END"
         )
         return {"system_identifier": system, "timeline": timeline, "database": self.sql.info.dbname}
 
@@ -160,7 +161,14 @@ class PostgresSource:
         )
 
     def current_position(self) -> Position:
-        return LsnPosition(parse_lsn(self._one("SELECT pg_current_wal_flush_lsn()::text")[0]))
+        return LsnPosition(
+            parse_lsn(
+                self._one(
+                    "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+                    " ELSE pg_current_wal_flush_lsn() END::text"
+                )[0]
+            )
+        )
 
     def parse_position(self, text: str) -> Position:
         return parse_position(text)
@@ -243,6 +251,11 @@ class PostgresSource:
     def reader(self) -> SnapshotReader:
         connection = connect(self._settings.url, f"tailrace {self._settings.slot} load")
         return snapshot.PgReader(connection, self.head())
+
+    def consistent_readers(self, count: int) -> list[SnapshotReader]:
+        """The first one's snapshot, exported to the others; it holds the export open until they have taken it."""
+        connections = [connect(self._settings.url, f"tailrace {self._settings.slot} load") for _ in range(count)]
+        return list(snapshot.share(connections, self.head()))
 
     def plan(self, table: TableSchema, chunk_rows: int) -> list[list[str]]:
         with self._lock:

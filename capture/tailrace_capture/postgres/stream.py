@@ -348,8 +348,8 @@ def _signed(oid: int) -> int:
 
 
 def parse_relation(m: bytes, at: int) -> tuple[int, TableId, set[str], catalog.Signature]:
-    """(oid, table, columns of the replica identity, (name, type oid, typmod) of each column) of a Relation message whose
-    oid stands at `at`."""
+    """(oid, table, columns of the replica identity, (name, type oid, typmod) of each column) of a Relation message
+    whose oid stands at `at`."""
     (oid,) = struct.unpack_from(">I", m, at)
     schema, at = _text(m, at + 4)
     name, at = _text(m, at)
