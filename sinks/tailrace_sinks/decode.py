@@ -48,6 +48,8 @@ R_VECTOR: Final = 18
 R_EWKB: Final = 19  # Postgres: EWKB as \x and hex digits
 R_GEO_MY: Final = 20  # MySQL's own form: SRID little-endian, then WKB, as hex digits
 R_INSTANT: Final = 21  # ISO 8601 with Z as `date time`, for targets that know no zone
+R_BITS_TEXT: Final = 22  # binary digits as text, where the target has no bit type so long
+R_VECTOR_HEX: Final = 23  # MySQL vector: its floats little-endian, as hex digits
 
 # How text is made safe.
 Q_RAW: Final = 0
@@ -235,7 +237,7 @@ class Reader:
 
     def skip_array(self, plan: Plan, i: i64) -> None:
         item: i64 = plan.item_wires[i]
-        nullable = plan.ops[i] != R_VECTOR
+        nullable = plan.ops[i] not in (R_VECTOR, R_VECTOR_HEX)
         n: i64 = self.block()
         while n:
             while n:
@@ -637,10 +639,10 @@ def put_rare(w: BytesWriter, r: Reader, plan: Plan, i: i64, op: i64, param: i64,
         n: i64 = r.length()
         put_decimal(w, data, r.at, n, scale)
         r.at += n
-    elif op in (R_HEX, R_HEX_PG, R_BITS):
+    elif op in (R_HEX, R_HEX_PG, R_BITS, R_BITS_TEXT):
         n = r.length()
         start: i64 = r.at
-        if op == R_BITS:
+        if op in (R_BITS, R_BITS_TEXT):
             put_bits(w, data, start, n, param)
         else:
             if op == R_HEX_PG:
@@ -650,6 +652,12 @@ def put_rare(w: BytesWriter, r: Reader, plan: Plan, i: i64, op: i64, param: i64,
     elif op in (R_ARRAY_PG, R_ARRAY_JSON, R_VECTOR):
         text = array_text(r, plan, i, op)
         put_escaped(w, text, 0, len(text), quoting)
+    elif op == R_VECTOR_HEX:
+        n = r.block()
+        while n:
+            put_hex(w, data, r.at, r.at + 4 * n)
+            r.at += 4 * n
+            n = r.block()
     elif op in (R_EWKB, R_GEO_MY):
         put_geometry(w, r, op, quoting)
     elif op == R_INSTANT:
@@ -753,7 +761,7 @@ def json_string(text: bytes) -> bytes:
 
 
 def is_hex(op: i64) -> bool:
-    return op in (R_HEX, R_GEO_MY)
+    return op in (R_HEX, R_GEO_MY, R_VECTOR_HEX)
 
 
 def put_field(w: BytesWriter, r: Reader, plan: Plan, i: i64, quoting: i64) -> None:
@@ -932,14 +940,15 @@ class Counts:
 class Compacted:
     """The last state of every key.
 
-    `upserts` and `deletes`: lines, or rows of a VALUES list, each `prefix`ed with nothing; whole rows in table order
-    there, here only the key columns hold values. `partial`: columns not sent → lines; `*_count` says how many.
+    `upserts` and `deletes`: lines, or rows of a VALUES list with a comma after each, in chunks of whole rows, as whole
+    rows in table order; of a delete only the key columns hold values. `partial`: columns not sent → lines of updates;
+    `fresh`: the same of inserts, whose unsent columns are NULL. `*_count`: how many rows.
     """
 
     def __init__(self) -> None:
-        self.upserts = b""
+        self.upserts: list[bytes] = []
         self.upsert_count = 0
-        self.deletes = b""
+        self.deletes: list[bytes] = []
         self.delete_count = 0
         self.partial: dict[tuple[int, ...], list[bytes]] = {}
         self.fresh: dict[tuple[int, ...], list[bytes]] = {}
@@ -951,15 +960,37 @@ ODD_MARK: Final = 2
 
 
 @final
+class Chunks:
+    """Bytes gathered in chunks of whole rows of about `limit` bytes; 0 = all in one."""
+
+    def __init__(self, limit: i64) -> None:
+        self.limit: i64 = limit
+        self.writer = BytesWriter()
+        self.full: list[bytes] = []
+
+    def row_ends(self) -> None:
+        if self.limit and len(self.writer) >= self.limit:
+            self.full.append(self.writer.getvalue())
+            self.writer = BytesWriter()
+
+    def all(self) -> list[bytes]:
+        if len(self.writer):
+            self.full.append(self.writer.getvalue())
+            self.writer = BytesWriter()
+        return self.full
+
+
+@final
 class Compactor:
     """Takes the frames of a keyed table under one schema, piece by piece in order; keeps the last state per key.
 
     Keys are told apart by the bytes of their Avro record, and by the exact text where that cannot carry them.
-    `head_upsert`, `head_delete`: bytes put before each line (a stage's operation column).
+    `head_upsert`, `head_delete`: bytes put before each line (a stage's operation column). `chunk_bytes`: see Chunks.
     """
 
-    def __init__(self, plan: Plan, head_upsert: bytes, head_delete: bytes) -> None:
+    def __init__(self, plan: Plan, head_upsert: bytes, head_delete: bytes, chunk_bytes: int = 0) -> None:
         self.plan = plan
+        self.chunk_bytes: i64 = chunk_bytes
         self.head_upsert = head_upsert
         self.head_delete = head_delete
         self.data: list[bytes] = []
@@ -1088,8 +1119,8 @@ class Compactor:
         """The lines. Order of keys is that of their first event."""
         plan = self.plan
         out = Compacted()
-        upserts = BytesWriter()
-        deletes = BytesWriter()
+        upserts = Chunks(self.chunk_bytes)
+        deletes = Chunks(self.chunk_bytes)
         head_upsert = self.head_upsert
         head_delete = self.head_delete
         readers: list[Reader] = [Reader(data) for data in self.data]
@@ -1101,18 +1132,20 @@ class Compactor:
             if mark == UPSERT_MARK:
                 r = readers[state >> 42]
                 r.at = (state & 0x3FFFFFFFFFF) >> 2
-                upserts.write(head_upsert)
-                put_row(upserts, r, plan)
-                self.put_end(upserts)
+                w = upserts.writer
+                w.write(head_upsert)
+                put_row(w, r, plan)
+                self.put_end(w)
+                upserts.row_ends()
                 upsert_count += 1
             elif mark == DELETE_MARK:
-                deletes.write(head_delete)
-                self.put_key(deletes, key_fields(Reader(key), plan, plan.quoting))
+                deletes.writer.write(head_delete)
+                self.put_key(deletes, key_fields(Reader(key), plan, int(plan.quoting)))
                 delete_count += 1
             else:
                 odd = self.odd[key]
                 if odd.fields is None:
-                    deletes.write(head_delete)
+                    deletes.writer.write(head_delete)
                     self.put_key(deletes, odd.key)
                     delete_count += 1
                 elif any(field is MISSING for field in odd.fields):
@@ -1120,12 +1153,13 @@ class Compactor:
                     into = out.fresh if odd.fresh else out.partial
                     into.setdefault(missing, []).append(self.line(odd.fields))
                 else:
-                    upserts.write(head_upsert)
-                    upserts.write(self.line(odd.fields))
+                    upserts.writer.write(head_upsert)
+                    upserts.writer.write(self.line(odd.fields))
+                    upserts.row_ends()
                     upsert_count += 1
-        out.upserts = upserts.getvalue()
+        out.upserts = upserts.all()
         out.upsert_count = int(upsert_count)
-        out.deletes = deletes.getvalue()
+        out.deletes = deletes.all()
         out.delete_count = int(delete_count)
         return out
 
@@ -1136,17 +1170,15 @@ class Compactor:
         else:
             w.append(10)
 
-    def put_key(self, w: BytesWriter, fields: list[object]) -> None:
-        """A delete's line: key columns in their places, the rest NULL (in SQL the key columns alone)."""
+    def put_key(self, chunks: Chunks, fields: list[object]) -> None:
+        """A delete's line: key columns in their places, the rest NULL."""
         plan = self.plan
-        if plan.quoting == Q_SQL:
-            w.write(b",".join([field for field in fields if isinstance(field, bytes)]))
-        else:
-            row: list[object] = [None] * int(plan.count)
-            for place, number in enumerate(plan.key):
-                row[number] = fields[place]
-            w.write(joined_fields(row, plan.quoting))
-        self.put_end(w)
+        row: list[object] = [None] * int(plan.count)
+        for place, number in enumerate(plan.key):
+            row[number] = fields[place]
+        chunks.writer.write(joined_fields(row, int(plan.quoting)))
+        self.put_end(chunks.writer)
+        chunks.row_ends()
 
     def line(self, fields: list[object]) -> bytes:
         w = BytesWriter()
@@ -1168,11 +1200,11 @@ def texts_of(fields: list[object]) -> list[object]:
     return [field.decode() if isinstance(field, bytes) else field for field in fields]
 
 
-def overlay(fields: list[object], exact: dict[str, str], image: str, plan: Plan) -> None:
+def overlay(fields: list[object], exact: dict[str, str], image: str, plan: Plan, quoting: int) -> None:
     for name, text in exact.items():
         if name.startswith(image):
             column = plan.numbers[name[len(image) :]]
-            fields[column] = exact_field(text, plan.ops[column], Q_RAW)
+            fields[column] = exact_field(text, plan.ops[column], quoting)
 
 
 def source_order(r: Reader, binlog: bool) -> tuple[int, int, int]:
@@ -1196,8 +1228,8 @@ def source_order(r: Reader, binlog: bool) -> tuple[int, int, int]:
     return (int(suffix) if suffix.isdigit() else 0, position, ordinal)
 
 
-def changes(plan: Plan, data: bytes, binlog: bool) -> list[Change]:
-    """Every event of one piece, decoded to texts, in frame order.
+def changes(plan: Plan, data: bytes, binlog: bool, quoting: int) -> list[Change]:
+    """Every event of one piece, decoded to texts (Q_RAW) or SQL literals (Q_SQL), in frame order.
 
     Raises:
         ValueError, IndexError: not frames of this schema.
@@ -1225,24 +1257,26 @@ def changes(plan: Plan, data: bytes, binlog: bool) -> list[Change]:
             continue
         r = Reader(data)
         r.walk(plan, value_at + 5, value_at + length)
-        out.append(change_of(plan, r, data, key_at, key_length, binlog))
+        out.append(change_of(plan, r, data, key_at, key_length, binlog, quoting))
     return out
 
 
-def change_of(plan: Plan, r: Reader, data: bytes, key_at: i64, key_length: i64, binlog: bool) -> Change:
+def change_of(
+    plan: Plan, r: Reader, data: bytes, key_at: i64, key_length: i64, binlog: bool, quoting: int
+) -> Change:
     change = Change()
     change.op = int(r.op)
     exact = r.exact()
     missing = r.unavailable()
     if r.before_at >= 0:
         r.at = r.before_at
-        before = row_fields(r, plan, Q_RAW)
-        overlay(before, exact, "before.", plan)
+        before = row_fields(r, plan, quoting)
+        overlay(before, exact, "before.", plan, quoting)
         change.before = texts_of(before)
     if r.after_at >= 0:
         r.at = r.after_at
-        after = row_fields(r, plan, Q_RAW)
-        overlay(after, exact, "after.", plan)
+        after = row_fields(r, plan, quoting)
+        overlay(after, exact, "after.", plan, quoting)
         for name in missing:
             after[plan.numbers[name]] = MISSING
         change.after = texts_of(after)
@@ -1251,7 +1285,7 @@ def change_of(plan: Plan, r: Reader, data: bytes, key_at: i64, key_length: i64, 
         k = Reader(data)
         k.at = key_at + 5
         k.end = key_at + key_length
-        key = texts_of(key_fields(k, plan, Q_RAW))
+        key = texts_of(key_fields(k, plan, quoting))
         image = change.before if change.op == OP_DELETE else change.after
         word = "before." if change.op == OP_DELETE else "after."
         for name in exact:

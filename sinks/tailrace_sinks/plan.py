@@ -34,6 +34,9 @@ _COMMON: dict[Kind, int] = {
 }
 
 
+MYSQL_MAX_BITS = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How one family of targets wants values written. `quoting`: a Q_ code; `kinds`: R_ codes that differ."""
@@ -56,8 +59,12 @@ MYSQL_TSV = Dialect(decode.Q_TSV, _MYSQL_KINDS)
 MYSQL_SQL = Dialect(decode.Q_SQL, _MYSQL_KINDS)
 
 
-def opcode(type_: LogicalType, dialect: Dialect) -> int:
-    """The R_ code of a type in a dialect."""
+def opcode(type_: LogicalType, dialect: Dialect, *, mysql: bool = False) -> int:
+    """The R_ code of a type in a dialect; `mysql`: the source is of the MySQL family."""
+    if dialect.quoting != decode.Q_COPY and type_.kind == "bits" and (type_.length or 0) > MYSQL_MAX_BITS:
+        return decode.R_BITS_TEXT
+    if dialect.quoting != decode.Q_COPY and type_.kind == "vector" and mysql:
+        return decode.R_VECTOR_HEX
     if type_.kind == "time":
         return decode.R_TIME_MS if avro.millis(type_) else decode.R_TIME_US
     if type_.kind == "timestamp":
@@ -86,14 +93,14 @@ def decode_plan(schema: TableSchema, dialect: Dialect) -> Plan:
     items = [item_of(column) for column in columns]
     return Plan(
         wires=bytes(avro.wire_code(column.type) for column in columns),
-        ops=bytes(opcode(column.type, dialect) for column in columns),
+        ops=bytes(opcode(column.type, dialect, mysql=schema.engine != "postgresql") for column in columns),
         nullable=bytes(column.nullable for column in columns),
         params=[parameter(column.type) for column in columns],
         item_wires=bytes(avro.wire_code(item) for item in items),
         item_ops=bytes(opcode(item, dialect) for item in items),
         item_params=[parameter(item) for item in items],
         key=[numbers[name] for name in schema.key],
-        source=_SOURCE[schema.engine].replace(b" ", b""),
+        source=_SOURCE[schema.engine],
         numbers=numbers,
         quoting=dialect.quoting,
     )

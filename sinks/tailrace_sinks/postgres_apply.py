@@ -59,7 +59,7 @@ class TableApply:
             plain = not compactor.odd and compactor.counts.loaded and len(self.written) == len(self.columns)
             if loaded and plain and len(compactor.last) == compactor.counts.loaded:
                 compactor.head_upsert = b""
-                if self._copied(connection, compactor.finish().upserts):
+                if self._copied(connection, b"".join(compactor.finish().upserts)):
                     return compactor.counts
                 compactor.head_upsert = b"0\t"
             state = compactor.finish()
@@ -81,7 +81,7 @@ class TableApply:
 
     def _apply_set(self, connection: Connection, state: Compacted) -> None:
         sets = [*state.partial.items(), *state.fresh.items()]
-        lines = [state.upserts, state.deletes]
+        lines = [*state.upserts, *state.deletes]
         for number, (_, rows) in enumerate(sets, start=OP_FIRST_SET):
             lines += [b"%d\t%s" % (number, row) for row in rows]
         self._fill_stage(connection, b"".join(lines))
@@ -189,7 +189,7 @@ class TableApply:
         counts = Counts()
         for data in pieces:
             try:
-                events = decode.changes(self.plan, data, self.schema.engine != "postgresql")
+                events = decode.changes(self.plan, data, self.schema.engine != "postgresql", decode.Q_RAW)
             except (ValueError, IndexError, KeyError) as error:
                 raise decode_error(self.schema, error) from error
             run: list[Change] = []

@@ -52,8 +52,8 @@ def line_of(type_: LogicalType, value: Any, dialect: Dialect = POSTGRES, exact: 
     schema = table("t", column("id", t.INT32, nullable=False), column("v", type_))
     frames = Frames(schema).put("c", None, {"id": 1, "v": value}, exact={"after.v": exact} if exact else None)
     if dialect.quoting == decode.Q_SQL:
-        return compact(frames, dialect).upserts.removeprefix(b"'1',").removesuffix(b"),")
-    return compact(frames, dialect).upserts.removeprefix(b"1\t").removesuffix(b"\n")
+        return b"".join(compact(frames, dialect).upserts).removeprefix(b"'1',").removesuffix(b"),")
+    return b"".join(compact(frames, dialect).upserts).removeprefix(b"1\t").removesuffix(b"\n")
 
 
 POSTGRES_TEXTS: list[tuple[LogicalType, Any, bytes]] = [
@@ -148,8 +148,8 @@ def test_last_state_of_a_key_wins() -> None:
     frames.put("c", None, ROW).put("u", None, {**ROW, "name": "b"}).put("c", None, {**ROW, "id": 2})
     frames.put("d", {"id": 2}, None).tombstone(id=2)
     out = compact(frames)
-    assert (out.upserts, out.upsert_count) == (b"1\tb\tx\t\\\\x01\n", 1)
-    assert (out.deletes, out.delete_count) == (b"2\t\\N\t\\N\t\\N\n", 1)
+    assert (out.upserts, out.upsert_count) == ([b"1\tb\tx\t\\\\x01\n"], 1)
+    assert (out.deletes, out.delete_count) == ([b"2\t\\N\t\\N\t\\N\n"], 1)
 
 
 def test_insert_after_delete_is_an_upsert() -> None:
@@ -160,14 +160,14 @@ def test_insert_after_delete_is_an_upsert() -> None:
 def test_partial_update_is_merged_into_the_row_of_the_same_batch() -> None:
     frames = Frames(ITEMS).put("c", None, ROW).put("u", None, {"id": 1, "name": "b"}, unavailable=["email", "picture"])
     out = compact(frames)
-    assert out.upserts == b"1\tb\tx\t\\\\x01\n"
+    assert out.upserts == [b"1\tb\tx\t\\\\x01\n"]
     assert not out.partial
 
 
 def test_partial_update_alone_keeps_the_unsent_columns_out() -> None:
     out = compact(Frames(ITEMS).put("u", None, {"id": 1, "name": "b"}, unavailable=["picture"]))
     assert out.partial == {(3,): [b"1\tb\t\\N\t\\N\n"]}
-    assert (out.upsert_count, out.upserts) == (0, b"")
+    assert (out.upsert_count, out.upserts) == (0, [])
 
 
 def test_partial_updates_of_one_key_join() -> None:
@@ -175,7 +175,7 @@ def test_partial_updates_of_one_key_join() -> None:
     frames.put("u", None, {"id": 1, "name": "b", "picture": b"\x02"}, unavailable=["email"])
     frames.put("u", None, {"id": 1, "name": "c", "email": "y"}, unavailable=["picture"])
     out = compact(frames)
-    assert out.upserts == b"1\tc\ty\t\\\\x02\n"
+    assert out.upserts == [b"1\tc\ty\t\\\\x02\n"]
     assert not out.partial
 
 
@@ -201,13 +201,13 @@ def test_keys_that_only_their_exact_text_tells_apart_stay_apart() -> None:
     frames.put("c", None, {"id": Decimal(0), "v": 3}, exact={"after.id": "Infinity"})
     frames.put("d", {"id": Decimal(0), "v": None}, None, exact={"before.id": "Infinity"})
     out = compact(frames)
-    assert out.upserts.splitlines() == [b"NaN\t1", b"0.00\t2"]
-    assert out.deletes == b"Infinity\t\\N\n"
+    assert out.upserts[0].splitlines() == [b"NaN\t1", b"0.00\t2"]
+    assert out.deletes == [b"Infinity\t\\N\n"]
 
 
 def test_before_images_are_skipped() -> None:
     frames = Frames(ITEMS).put("u", {**ROW, "name": "old"}, ROW)
-    assert compact(frames).upserts == b"1\ta\tx\t\\\\x01\n"
+    assert compact(frames).upserts == [b"1\ta\tx\t\\\\x01\n"]
 
 
 def test_events_are_counted_by_kind() -> None:
@@ -221,13 +221,13 @@ def test_events_are_counted_by_kind() -> None:
 def test_binlog_events_carry_file_position_and_ordinal() -> None:
     schema = table("t", column("id", nullable=False), engine="mysql")
     frames = Frames(schema).put("c", None, {"id": 1}, transaction=("uuid:5", 7), pos=1234)
-    (change,) = decode.changes(decode_plan(schema, MYSQL_SQL), frames.data, True)
+    (change,) = decode.changes(decode_plan(schema, MYSQL_SQL), frames.data, True, decode.Q_RAW)
     assert change.order == (3, 1234, 7)
 
 
 def test_postgres_events_carry_commit_lsn_and_ordinal() -> None:
     frames = Frames(ITEMS).put("u", ROW, {**ROW, "name": None}, transaction=("99:1/A", 2), unavailable=["picture"])
-    (change,) = decode.changes(decode_plan(ITEMS, POSTGRES), frames.data, False)
+    (change,) = decode.changes(decode_plan(ITEMS, POSTGRES), frames.data, False, decode.Q_RAW)
     assert change.order == (0, 0x10000000A, 2)
     assert change.key == ["1"]
     assert change.before == ["1", "a", "x", "\\x01"]
@@ -260,7 +260,7 @@ def test_hostile_bytes_raise_and_never_crash(seed: int) -> None:
     frames = Frames(schema).put("u", ROW, {**ROW, **more}, unavailable=["picture"], exact={"after.name": "x"})
     plan = decode_plan(schema, POSTGRES)
     for data in all_bytes_changed(frames.data, random.Random(f"{seed} hostile")):
-        for read in (lambda d: compact_bytes(plan, d), lambda d: decode.changes(plan, d, False), decode.schema_runs):
+        for read in (lambda d: compact_bytes(plan, d), lambda d: decode.changes(plan, d, False, decode.Q_SQL), decode.schema_runs):
             with contextlib.suppress(ValueError, IndexError, KeyError, OverflowError):
                 read(data)
 
