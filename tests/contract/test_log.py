@@ -5,6 +5,8 @@ A `Place` is where one pipeline's log lives; `place.log()` is another handle on 
 
 import json
 import random
+import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,24 +16,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fix_kafka import shared_kafka_settings
 from librt.strings import BytesWriter
 
 from tailrace_log.embedded import EmbeddedLog
+from tailrace_log.kafka import KafkaLog
 from tailrace_log.log import Batch, CommitRecord, EventLog, LogReader, LogWriter, Marker, OpenTransaction, Range
 from tailrace_log.memory import MemoryLog
 from tailrace_schemas.errors import FencedError, InvariantError, PositionLostError, StopError
 from tailrace_schemas.wire import put_frame, put_frame_with_header
 
 PIPELINE = "shop"
-TOPIC = "shop.public.orders"
 
 
 class Place:
-    """Everything it gave out is closed at the end of the test."""
+    """Everything it gave out is closed at the end of the test. All topics of a place begin with its prefix."""
 
-    def __init__(self, make: Callable[[], EventLog]) -> None:
+    def __init__(self, prefix: str, make: Callable[[], EventLog]) -> None:
+        self.prefix = prefix
+        self.orders = self.topic("orders")
         self._make = make
         self.stack = ExitStack()
+
+    def topic(self, table: str) -> str:
+        return f"{self.prefix}.public.{table}"
+
+    def batch(
+        self, count: int, *, topic: str | None = None, partition: int = 0, start: int = 0, counted: bool = True
+    ) -> Batch:
+        return Batch(topic or self.orders, partition, count, some_frames(count, start=start), counted)
 
     def log(self) -> EventLog:
         log = self._make()
@@ -51,20 +64,23 @@ class Place:
 
 
 def make_place(kind: str, folder: Path) -> Place:
+    prefix = f"shop{secrets.token_hex(4)}"
     if kind == "memory":
-        memory = MemoryLog("shop", 3)
-        return Place(lambda: memory)
-    return Place(lambda: EmbeddedLog(folder / "log.db", "shop", 3))
+        memory = MemoryLog(prefix, 3)
+        return Place(prefix, lambda: memory)
+    if kind == "embedded":
+        return Place(prefix, lambda: EmbeddedLog(folder / "log.db", prefix, 3))
+    return Place(prefix, lambda: KafkaLog(shared_kafka_settings(prefix)))
 
 
-@pytest.fixture(params=["memory", "embedded"])
+@pytest.fixture(params=["memory", "embedded", pytest.param("kafka", marks=pytest.mark.servers)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     found = make_place(request.param, tmp_path)
     with found.stack:
         yield found
 
 
-@pytest.fixture(params=["embedded"])
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.servers)])
 def lasting_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A log that outlives its process and is trimmed; that in memory keeps everything."""
     found = make_place(request.param, tmp_path)
@@ -79,10 +95,6 @@ def some_frames(count: int, *, start: int = 0, size: int = 40) -> bytes:
     return out.getvalue()
 
 
-def batch(count: int, *, topic: str = TOPIC, partition: int = 0, start: int = 0, counted: bool = True) -> Batch:
-    return Batch(topic, partition, count, some_frames(count, start=start), counted)
-
-
 def commit_record(seq: int, *, pipeline: str = PIPELINE, load_full: bool = False, **more: Any) -> CommitRecord:
     base = CommitRecord(seq, pipeline, "stream", {"system": "1"}, f"0/{seq:X}", load_full=load_full, written_ms=1)
     return replace(base, **more)
@@ -91,7 +103,7 @@ def commit_record(seq: int, *, pipeline: str = PIPELINE, load_full: bool = False
 def opened(place: Place, *, topics: dict[str, int] | None = None, sinks: tuple[str, ...] = ("replica",)) -> LogWriter:
     writer = place.writer(sinks=sinks)
     writer.open()
-    writer.ensure_topics({TOPIC: 3} if topics is None else topics)
+    writer.ensure_topics({place.orders: 3} if topics is None else topics)
     return writer
 
 
@@ -99,7 +111,7 @@ def written(place: Place, count: int) -> LogWriter:
     """A log of `count` log transactions of three records each, and its writer."""
     writer = opened(place)
     for seq in range(count):
-        writer.write([batch(3, start=3 * seq)], commit_record(seq))
+        writer.write([place.batch(3, start=3 * seq)], commit_record(seq))
     return writer
 
 
@@ -108,7 +120,7 @@ def written(place: Place, count: int) -> LogWriter:
 
 def test_what_is_written_is_read_back(place: Place) -> None:
     writer = opened(place)
-    batches = [batch(3), batch(2, partition=2, start=3)]
+    batches = [place.batch(3), place.batch(2, partition=2, start=3)]
     sent = commit_record(
         0,
         kind="chunk",
@@ -125,7 +137,7 @@ def test_what_is_written_is_read_back(place: Place) -> None:
     [found] = reader.commits(-1, 10, 10)
     assert found == answer
     assert (found.kind, found.open, found.load, found.source_ms) == (sent.kind, sent.open, sent.load, 17)
-    assert [(r.topic, r.partition, r.count) for r in found.ranges] == [(TOPIC, 0, 3), (TOPIC, 2, 2)]
+    assert [(r.topic, r.partition, r.count) for r in found.ranges] == [(place.orders, 0, 3), (place.orders, 2, 2)]
     assert reader.read(found) == batches
 
 
@@ -138,7 +150,7 @@ def test_keys_values_tombstones_and_headers_come_back_byte_for_byte(place: Place
     put_frame_with_header(out, b"k", b"v2", b"__debezium.oldkey", b"\x00\x01")
     put_frame_with_header(out, b"k", None, b"h", b"")
     put_frame(out, b"\x00" * 300, bytes(range(256)) * 40)
-    sent = Batch(TOPIC, 1, 7, out.getvalue())
+    sent = Batch(place.orders, 1, 7, out.getvalue())
 
     record = opened(place).write([sent], commit_record(0))
 
@@ -148,13 +160,13 @@ def test_keys_values_tombstones_and_headers_come_back_byte_for_byte(place: Place
 def test_offsets_of_a_partition_continue(place: Place) -> None:
     writer = opened(place)
 
-    first = writer.write([batch(3), batch(1, partition=1)], commit_record(0))
-    second = writer.write([batch(2, start=3)], commit_record(1))
-    third = writer.write([batch(1, start=5)], commit_record(2))
+    first = writer.write([place.batch(3), place.batch(1, partition=1)], commit_record(0))
+    second = writer.write([place.batch(2, start=3)], commit_record(1))
+    third = writer.write([place.batch(1, start=5)], commit_record(2))
 
     ranges = [record.ranges[0] for record in (first, second, third)]
-    assert ranges[0] == Range(TOPIC, 0, 0, 2, 3)
-    assert first.ranges[1] == Range(TOPIC, 1, 0, 0, 1)
+    assert ranges[0] == Range(place.orders, 0, 0, 2, 3)
+    assert first.ranges[1] == Range(place.orders, 1, 0, 0, 1)
     assert [r.last - r.first + 1 for r in ranges] == [3, 2, 1]
     assert ranges[0].last < ranges[1].first <= ranges[1].last < ranges[2].first
 
@@ -172,13 +184,13 @@ def test_a_log_transaction_without_records_advances_the_position(place: Place) -
 
 def test_many_topics_and_partitions_stay_apart(place: Place, seed: int) -> None:
     chance = random.Random(f"{seed} topics and partitions")
-    topics = {f"shop.public.t{number}": 3 for number in range(4)}
+    topics = {place.topic(f"t{number}"): 3 for number in range(4)}
     writer = opened(place, topics=topics)
     sent: list[list[Batch]] = []
     for seq in range(12):
         places = chance.sample([(topic, partition) for topic in topics for partition in range(3)], chance.randint(0, 7))
         batches = [
-            batch(chance.randint(1, 30), topic=topic, partition=partition, start=chance.randint(0, 9999))
+            place.batch(chance.randint(1, 30), topic=topic, partition=partition, start=chance.randint(0, 9999))
             for topic, partition in places
         ]
         writer.write(batches, commit_record(seq))
@@ -197,7 +209,7 @@ def test_records_can_be_read_again_and_in_any_order(place: Place) -> None:
     records = reader.commits(-1, 10, 10)
 
     for seq in (5, 0, 3, 3, 1):
-        assert reader.read(records[seq]) == [batch(3, start=3 * seq)]
+        assert reader.read(records[seq]) == [place.batch(3, start=3 * seq)]
 
 
 def test_a_large_batch_comes_back_whole(place: Place) -> None:
@@ -205,7 +217,7 @@ def test_a_large_batch_comes_back_whole(place: Place) -> None:
     block = random.Random(5).randbytes(1 << 16)
     for number in range(800):
         put_frame(out, b"%d" % number, block)
-    sent = Batch(TOPIC, 0, 800, out.getvalue())
+    sent = Batch(place.orders, 0, 800, out.getvalue())
     assert len(sent.frames) > 50_000_000
 
     record = opened(place).write([sent], commit_record(0))
@@ -214,24 +226,24 @@ def test_a_large_batch_comes_back_whole(place: Place) -> None:
 
 
 def test_topics_that_are_not_counted_are_not_announced(place: Place) -> None:
-    writer = opened(place, topics={TOPIC: 3, "shop": 1})
+    writer = opened(place, topics={place.orders: 3, place.prefix: 1})
 
-    record = writer.write([batch(1, topic="shop", counted=False), batch(2)], commit_record(0))
+    record = writer.write([place.batch(1, topic=place.prefix, counted=False), place.batch(2)], commit_record(0))
 
-    assert [r.topic for r in record.ranges] == [TOPIC]
-    assert place.reader().read(record) == [batch(2)]
+    assert [r.topic for r in record.ranges] == [place.orders]
+    assert place.reader().read(record) == [place.batch(2)]
 
 
 def test_markers_get_the_offsets_at_which_they_take_effect(place: Place) -> None:
     writer = opened(place)
-    before = writer.write([batch(4), batch(1, partition=1)], commit_record(0))
-    marker = Marker("truncate", "public", "orders", TOPIC, {0: 2, 1: 0, 2: 0})
+    before = writer.write([place.batch(4), place.batch(1, partition=1)], commit_record(0))
+    marker = Marker("truncate", "public", "orders", place.orders, {0: 2, 1: 0, 2: 0})
 
-    record = writer.write([batch(5, start=4)], commit_record(1, markers=(marker,)))
-    after = writer.write([batch(1, partition=1), batch(1, partition=2)], commit_record(2))
+    record = writer.write([place.batch(5, start=4)], commit_record(1, markers=(marker,)))
+    after = writer.write([place.batch(1, partition=1), place.batch(1, partition=2)], commit_record(2))
 
     [found] = place.reader().commits(0, 1, 10)[0].markers
-    assert (found.kind, found.schema, found.table, found.topic) == ("truncate", "public", "orders", TOPIC)
+    assert (found.kind, found.schema, found.table, found.topic) == ("truncate", "public", "orders", place.orders)
     assert found.at[0] == record.ranges[0].first + 2
     assert before.ranges[1].last < found.at[1] <= after.ranges[0].first
     assert 0 <= found.at[2] <= after.ranges[1].first
@@ -255,12 +267,12 @@ def test_a_second_writer_fences_the_first(place: Place) -> None:
     assert [record.seq for record in second.open()] == [0, 1]
 
     with pytest.raises(FencedError):
-        first.write([batch(1, start=99)], commit_record(2))
+        first.write([place.batch(1, start=99)], commit_record(2))
 
-    record = second.write([batch(1, start=6)], commit_record(2))
+    record = second.write([place.batch(1, start=6)], commit_record(2))
     reader = place.reader()
     assert [found.seq for found in reader.commits(-1, 10, 10)] == [0, 1, 2]
-    assert reader.read(record) == [batch(1, start=6)]
+    assert reader.read(record) == [place.batch(1, start=6)]
 
 
 def test_a_fenced_writer_may_open_again(place: Place) -> None:
@@ -271,14 +283,14 @@ def test_a_fenced_writer_may_open_again(place: Place) -> None:
 
     assert [record.seq for record in first.open()] == [0]
 
-    assert first.write([batch(1)], commit_record(1)).seq == 1
+    assert first.write([place.batch(1)], commit_record(1)).seq == 1
 
 
 def test_open_returns_the_records_since_the_last_full_load_state(place: Place) -> None:
     writer = opened(place)
     assert place.writer().open() == []
     writer.open()
-    sent = [writer.write([batch(1)], commit_record(seq, load_full=seq in (1, 4))) for seq in range(7)]
+    sent = [writer.write([place.batch(1)], commit_record(seq, load_full=seq in (1, 4))) for seq in range(7)]
 
     assert place.writer().open() == sent[4:]
 
@@ -293,12 +305,12 @@ def test_offsets_continue_under_a_new_writer(place: Place) -> None:
     written(place, 2)
     writer = opened(place)
 
-    record = writer.write([batch(3, start=6)], commit_record(2))
+    record = writer.write([place.batch(3, start=6)], commit_record(2))
 
     reader = place.reader()
     ranges = [found.ranges[0] for found in reader.commits(-1, 10, 10)]
     assert ranges[1].last < ranges[2].first
-    assert reader.read(record) == [batch(3, start=6)]
+    assert reader.read(record) == [place.batch(3, start=6)]
 
 
 def test_the_log_of_another_pipeline_is_refused(place: Place) -> None:
@@ -315,17 +327,17 @@ def test_a_refused_pipeline_does_not_fence_the_owner(place: Place) -> None:
     with pytest.raises(StopError):
         place.writer(pipeline="other").open()
 
-    assert writer.write([batch(1)], commit_record(1)).seq == 1
+    assert writer.write([place.batch(1)], commit_record(1)).seq == 1
 
 
 def test_the_number_of_partitions_may_not_change(place: Place) -> None:
-    opened(place, topics={TOPIC: 3})
+    opened(place, topics={place.orders: 3})
     writer = place.writer()
     writer.open()
-    writer.ensure_topics({TOPIC: 3})
+    writer.ensure_topics({place.orders: 3})
 
-    with pytest.raises(StopError, match=TOPIC) as caught:
-        writer.ensure_topics({TOPIC: 4})
+    with pytest.raises(StopError, match=re.escape(place.orders)) as caught:
+        writer.ensure_topics({place.orders: 4})
 
     assert caught.value.code == "PARTITIONS_CHANGED"
 
@@ -373,7 +385,7 @@ def test_a_reader_that_joins_late_begins_where_it_says(place: Place) -> None:
     records = reader.commits(4, 10, 10)
 
     assert [record.seq for record in records] == [5, 6]
-    assert reader.read(records[0]) == [batch(3, start=15)]
+    assert reader.read(records[0]) == [place.batch(3, start=15)]
 
 
 def test_a_reader_may_go_back(place: Place) -> None:
@@ -392,7 +404,7 @@ def test_a_waiting_reader_is_woken_by_the_next_record(place: Place) -> None:
     thread = threading.Thread(target=lambda: found.extend(reader.commits(0, 10, 60)))
     thread.start()
 
-    writer.write([batch(1)], commit_record(1))
+    writer.write([place.batch(1)], commit_record(1))
     thread.join(20)
 
     assert [record.seq for record in found] == [1]
@@ -423,12 +435,12 @@ def trimmed(place: Place, *, applied: int, more: int, sinks: tuple[str, ...] = (
     """A log of 10 records, applied by `replica` up to `applied`, then of `more` records that give time to trim."""
     writer = opened(place, sinks=sinks)
     for seq in range(10):
-        writer.write([batch(2, start=2 * seq)], commit_record(seq, load_full=True))
+        writer.write([place.batch(2, start=2 * seq)], commit_record(seq, load_full=True))
     reader = place.log().reader()
     reader.applied("replica", applied)
     reader.close()
     for seq in range(10, 10 + more):
-        writer.write([batch(2, start=2 * seq)], commit_record(seq, load_full=True))
+        writer.write([place.batch(2, start=2 * seq)], commit_record(seq, load_full=True))
     return writer
 
 
@@ -442,7 +454,9 @@ def test_what_every_sink_has_applied_is_gone(lasting_place: Place) -> None:
     assert caught.value.code == "OFFSET_LOST"
     records = reader.commits(6, 10, 10)
     assert [record.seq for record in records] == [7, 8, 9, 10, 11]
-    assert [reader.read(record) for record in records] == [[batch(2, start=2 * seq)] for seq in range(7, 12)]
+    assert [reader.read(record) for record in records] == [
+        [lasting_place.batch(2, start=2 * seq)] for seq in range(7, 12)
+    ]
 
 
 def test_the_slowest_sink_keeps_the_log(place: Place) -> None:
@@ -452,7 +466,7 @@ def test_the_slowest_sink_keeps_the_log(place: Place) -> None:
     records = reader.commits(-1, 100, 10)
 
     assert [record.seq for record in records] == list(range(12))
-    assert reader.read(records[0]) == [batch(2, start=0)]
+    assert reader.read(records[0]) == [place.batch(2, start=0)]
 
 
 def test_a_sink_that_left_the_pipeline_does_not_keep_the_log(lasting_place: Place) -> None:
@@ -467,11 +481,11 @@ def test_a_sink_that_left_the_pipeline_does_not_keep_the_log(lasting_place: Plac
 
 def test_the_last_record_and_the_last_full_load_state_are_never_trimmed(place: Place) -> None:
     writer = opened(place)
-    sent = [writer.write([batch(1)], commit_record(seq, load_full=seq == 2)) for seq in range(6)]
+    sent = [writer.write([place.batch(1)], commit_record(seq, load_full=seq == 2)) for seq in range(6)]
     reader = place.log().reader()
     reader.applied("replica", 5)
     reader.close()
-    sent += [writer.write([batch(1)], commit_record(seq)) for seq in (6, 7)]
+    sent += [writer.write([place.batch(1)], commit_record(seq)) for seq in (6, 7)]
 
     assert place.writer().open() == sent[2:]
     assert place.reader().last_seq() == 7
@@ -488,6 +502,7 @@ def test_the_log_id_belongs_to_the_log_not_to_the_handle(place: Place) -> None:
     assert first.log_id
 
 
+@pytest.mark.parametrize("place", ["memory", "embedded"], indirect=True)
 def test_size_is_that_of_the_records(place: Place) -> None:
     writer = opened(place)
     log = place.log()
@@ -496,7 +511,7 @@ def test_size_is_that_of_the_records(place: Place) -> None:
     content = random.Random(3).randbytes(600_000)
     out = BytesWriter()
     put_frame(out, b"k", content)
-    writer.write([Batch(TOPIC, 0, 1, out.getvalue())], commit_record(0))
+    writer.write([Batch(place.orders, 0, 1, out.getvalue())], commit_record(0))
 
     assert log.size_bytes() >= before + 600_000
 
@@ -507,16 +522,16 @@ def avro(name: str) -> str:
 
 def test_the_same_schema_of_a_subject_has_one_id_for_ever(place: Place) -> None:
     registry = place.log().registry
-    first = registry.register(f"{TOPIC}-value", avro("orders"))
-    other = registry.register(f"{TOPIC}-key", avro("orders_key"))
+    first = registry.register(f"{place.orders}-value", avro("orders"))
+    other = registry.register(f"{place.orders}-key", avro("orders_key"))
 
-    assert registry.register(f"{TOPIC}-value", avro("orders")) == first
-    assert place.log().registry.register(f"{TOPIC}-value", avro("orders")) == first
+    assert registry.register(f"{place.orders}-value", avro("orders")) == first
+    assert place.log().registry.register(f"{place.orders}-value", avro("orders")) == first
     assert first != other
 
 
 def test_a_schema_is_found_by_its_id_from_any_handle(place: Place) -> None:
-    known = place.log().registry.register(f"{TOPIC}-value", avro("orders"))
+    known = place.log().registry.register(f"{place.orders}-value", avro("orders"))
 
     assert place.log().registry.schema(known) == avro("orders")
 

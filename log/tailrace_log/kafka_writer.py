@@ -1,0 +1,309 @@
+"""The writer of a Kafka log: one Kafka transaction per log transaction (rules C1, C2).
+
+Its parts in order: the records of all topics, their delivery reports, then the commit record that announces the
+offsets, then the commit. A transactional id per prefix fences every earlier writer in the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Never
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from tailrace_log.kafka_commits import Commits, Entry, topic_ids_header
+from tailrace_log.kafka_errors import ErrorTrap
+from tailrace_log.kafka_frames import produce_frames
+from tailrace_log.kafka_settings import KafkaSettings
+from tailrace_log.kafka_topics import Topic, Topics
+from tailrace_log.log import Batch, CommitRecord, announced
+from tailrace_schemas.errors import (
+    FencedError,
+    InvariantError,
+    LogUnavailableError,
+    OutcomeUnknownError,
+    StopError,
+    TailraceError,
+)
+
+log = logging.getLogger(__name__)
+
+LOOK_UP_MS = 5
+Place = tuple[str, int]
+
+
+class KafkaWriter:
+    """`commit_topic` exists. What it knows of the log holds until `open` or an error says otherwise."""
+
+    def __init__(
+        self, settings: KafkaSettings, topics: Topics, commit_topic: str, pipeline: str, sinks: list[str]
+    ) -> None:
+        self._settings, self._topics, self._commit_topic = settings, topics, commit_topic
+        self._pipeline, self._sinks = pipeline, sinks
+        self._trap = ErrorTrap(settings)
+        self._commits = Commits(settings, commit_topic, LOOK_UP_MS)
+        self._producer: Producer | None = None
+        self._known: dict[str, Topic] = {}
+        self._next: dict[Place, int] = {}
+        self._last_seq = -1
+        self._last_offset = self._full_offset = -1  # of the last commit record, and of the last full load state
+        self._trimmed_at = time.monotonic()
+        self._trimmed_to = 0
+        self._explain = False  # ask for every delivery report: the last log transaction failed without a reason
+
+    # ---- opening
+
+    def open(self) -> list[CommitRecord]:
+        self._drop_producer()
+        self._refuse_foreign(self._commits.last())  # before fencing: the owner must not suffer from a mistake
+        producer = self._new_producer()
+        entries = self._commits.since(None)
+        self._refuse_foreign(entries[-1] if entries else None)
+        full = max((n for n, entry in enumerate(entries) if entry.record.load_full), default=0)
+        entries = entries[full:]
+        self._last_seq = entries[-1].record.seq if entries else -1
+        self._last_offset = entries[-1].offset if entries else -1
+        self._full_offset = entries[0].offset if entries else -1
+        self._known, self._next = {}, {}
+        for entry in entries:
+            self._next |= {(r.topic, r.partition): r.last + 1 for r in entry.record.ranges}
+        self._producer = producer
+        return [entry.record for entry in entries]
+
+    def _refuse_foreign(self, entry: Entry | None) -> None:
+        if entry is not None and entry.record.pipeline != self._pipeline:
+            raise StopError(
+                f"the topics {self._settings.prefix}.* belong to pipeline {entry.record.pipeline}",
+                code="PREFIX_TAKEN",
+                hint="give this pipeline another prefix= in the log's URI",
+            )
+
+    def _new_producer(self) -> Producer:
+        """One that has fenced all others: their open transactions are over when this returns (rule C1)."""
+        self._trap.clear()
+        with self._trap.naming("open the log for writing"):
+            producer = Producer(self._trap.config(self._settings.producer()))
+            try:
+                _until(self._settings.timeout_seconds, producer.init_transactions)
+            except KafkaException:
+                producer.purge()
+                raise
+        return producer
+
+    def _drop_producer(self) -> None:
+        """Nothing it still holds may be sent."""
+        if self._producer is not None:
+            self._producer.purge()
+        self._producer = None
+
+    # ---- topics
+
+    def ensure_topics(self, partitions: dict[str, int]) -> None:
+        for name, known in self._known.items():
+            if partitions.get(name, known.partitions) != known.partitions:
+                self._known.pop(name)  # described again, and refused there
+                break
+        new = {name: count for name, count in partitions.items() if name not in self._known}
+        if new:
+            self._known |= self._topics.ensure(new, self._settings.data_topic())
+
+    def _check_places(self, places: list[Place]) -> None:
+        """Topics exist before the transaction begins: one made inside it would get the broker's defaults."""
+        unknown = {topic for topic, _ in places if topic not in self._known}
+        self._known |= self._topics.describe(unknown)
+        for topic, partition in places:
+            if topic not in self._known or not 0 <= partition < self._known[topic].partitions:
+                raise InvariantError(f"partition {partition} of topic {topic} was not made by ensure_topics")
+
+    # ---- writing
+
+    def write(self, batches: list[Batch], record: CommitRecord) -> CommitRecord:
+        producer = self._producer
+        if producer is None:
+            raise InvariantError("write without open: the outcome of the last log transaction is not known")
+        if record.seq != self._last_seq + 1:
+            raise InvariantError(f"commit record {record.seq} after {self._last_seq}")
+        batches = [batch for batch in batches if batch.count]
+        places = [(batch.topic, batch.partition) for batch in batches]
+        if len(set(places)) != len(places):
+            raise InvariantError("two batches of one topic-partition in a log transaction")
+        marked = [(marker.topic, partition) for marker in record.markers for partition in marker.at]
+        self._check_places(places + marked)
+        self._trap.clear()
+        try:
+            with self._trap.naming("write to the log"):
+                producer.begin_transaction()
+                firsts = self._send(producer, batches) | self._ends([p for p in marked if p not in places])
+                written = announced(record, firsts, batches)
+                offset = self._send_record(producer, written)
+        except (TailraceError, ValueError) as error:
+            self._abort(producer, error)
+        self._commit(producer)
+        self._remember(written, offset)
+        return written
+
+    def _send(self, producer: Producer, batches: list[Batch]) -> dict[Place, int]:
+        """Produce all and wait for the reports; where each batch begins.
+
+        Raises:
+            LogUnavailableError: not all were delivered, or a foreign record came between ours.
+        """
+        reports = _Reports()
+        for batch in batches:
+            sent = produce_frames(
+                producer.produce, producer.poll, batch.topic, batch.partition, batch.frames, reports, self._explain
+            )
+            if sent != batch.count:
+                raise InvariantError(f"a batch of {sent} records says it has {batch.count}")
+        left = producer.flush(self._settings.timeout_seconds)
+        if reports.error is not None:
+            raise self._trap.named(reports.error, "write to the log")
+        if left:
+            raise LogUnavailableError(f"{left} records were not delivered in {self._settings.timeout_seconds} s")
+        self._explain = False
+        return {(b.topic, b.partition): self._first(b, reports) for b in batches}
+
+    def _first(self, batch: Batch, reports: _Reports) -> int:
+        """Offset of the first record, when all lie behind each other from there on.
+
+        The idempotent producer keeps the order inside a partition, so first and last report bound all others; if their
+        distance is the count, every offset between them is ours and delivered.
+        """
+        place = (batch.topic, batch.partition)
+        if place not in reports.offsets:
+            self._explain = True
+            raise LogUnavailableError(f"the delivery of {batch.count} records to {batch.topic} was not reported")
+        first, last = min(reports.offsets[place]), max(reports.offsets[place])
+        if first < 0 or last - first + 1 != batch.count:
+            # Another producer wrote between them, or the broker knows a retried batch but not its offset.
+            raise LogUnavailableError(
+                f"records of {batch.topic} partition {batch.partition} do not lie behind each other: {first} to {last}"
+                f" for {batch.count}",
+                hint="nothing else should write into that topic",
+            )
+        if first < self._next.get(place, 0):
+            raise StopError(
+                f"topic {batch.topic} has lost records: partition {batch.partition} goes on at offset {first},"
+                f" {self._next[place]} was expected",
+                code="OFFSET_LOST",
+                hint="the topic was deleted and made again, or restored: load its table again under another prefix",
+            )
+        return first
+
+    def _ends(self, places: list[Place]) -> dict[Place, int]:
+        """An offset after all records so far, of partitions that a marker names and this log transaction does not
+        write to. Those not written since the last full load state may hold earlier records."""
+        return {p: self._next[p] if p in self._next else self._commits.bounds_of(*p)[1] for p in places}
+
+    def _send_record(self, producer: Producer, record: CommitRecord) -> int:
+        reports = _Reports()
+        ids = {r.topic: self._known[r.topic].id for r in record.ranges}
+        producer.produce(self._commit_topic, record.to_text(), None, 0, reports, headers=topic_ids_header(ids))
+        left = producer.flush(self._settings.timeout_seconds)
+        if reports.error is not None:
+            raise self._trap.named(reports.error, "write the commit record")
+        [offsets] = reports.offsets.values() or [[-1]]
+        if left or offsets[0] < 0:
+            raise LogUnavailableError("the delivery of the commit record was not reported")
+        return offsets[0]
+
+    def _remember(self, written: CommitRecord, offset: int) -> None:
+        self._last_seq, self._last_offset = written.seq, offset
+        if written.load_full or self._full_offset < 0:
+            self._full_offset = offset
+        self._next |= {(r.topic, r.partition): r.last + 1 for r in written.ranges}
+        if time.monotonic() >= self._trimmed_at + self._settings.trim_seconds:
+            self._trim()
+
+    # ---- the end of a transaction
+
+    def _abort(self, producer: Producer, cause: TailraceError | ValueError) -> Never:
+        """Take the transaction back, then raise `cause`, or that the log must be opened again."""
+        if isinstance(cause, FencedError):
+            self._drop_producer()
+            raise cause
+        try:
+            with self._trap.naming("take back a log transaction"):
+                _until(self._settings.timeout_seconds, producer.abort_transaction)
+        except TailraceError as error:
+            self._drop_producer()
+            if isinstance(error, FencedError):
+                raise error from cause
+            if isinstance(cause, LogUnavailableError):
+                # The broker ends the transaction itself when its time is over; only open() waits for that.
+                raise OutcomeUnknownError(cause.message, detail=f"{cause.detail}; {error.message}") from cause
+        raise cause
+
+    def _commit(self, producer: Producer) -> None:
+        try:
+            with self._trap.naming("commit a log transaction"):
+                _until(self._settings.timeout_seconds, producer.commit_transaction)
+        except TailraceError as error:
+            reason = error.__cause__
+            if isinstance(reason, KafkaException) and reason.args[0].txn_requires_abort():
+                self._explain = True
+                self._abort(producer, error)
+            self._drop_producer()
+            if isinstance(error, FencedError):
+                raise
+            raise OutcomeUnknownError("the outcome of a log transaction is not known", detail=error.detail) from error
+
+    # ---- retention
+
+    def _trim(self) -> None:
+        """Rule C4: commit records below the slowest sink go, but never the last one nor what `open` has to return."""
+        self._trimmed_at = time.monotonic()
+        try:
+            groups = [progress_group(self._pipeline, sink) for sink in self._sinks]
+            committed = [self._topics.committed(group, self._commit_topic) for group in groups]
+            if not committed or None in committed:
+                return
+            before = min(*(offset for offset in committed if offset is not None), self._last_offset, self._full_offset)
+            if before > self._trimmed_to:
+                self._topics.delete_before(self._commit_topic, before)
+                self._trimmed_to = before
+        except TailraceError as error:
+            # Only space is lost.
+            log.warning("commit topic not trimmed", extra={"topic": self._commit_topic, "error": str(error)})
+
+    def close(self) -> None:
+        self._drop_producer()
+        self._commits.close()
+
+
+def progress_group(pipeline: str, sink: str) -> str:
+    """The group whose committed offset in the commit topic says what a sink does not need any more."""
+    return f"tailrace.{pipeline}.{sink}"
+
+
+class _Reports:
+    """Delivery reports of one log transaction: offsets by place in the order of delivery, and the first error."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[Place, list[int]] = {}
+        self.error: KafkaError | None = None
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            # Purged ones say nothing about why.
+            if self.error is None or self.error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+                self.error = error
+            return
+        offset = message.offset()
+        place = (message.topic() or "", message.partition() or 0)
+        self.offsets.setdefault(place, []).append(-1 if offset is None else offset)
+
+
+def _until(seconds: float, call: Callable[[float], None]) -> None:
+    """Repeat `call` while it says that the same may be tried again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            call(max(0.1, deadline - time.monotonic()))
+        except KafkaException as exception:
+            if not exception.args[0].retriable() or time.monotonic() >= deadline:
+                raise
+        else:
+            return
