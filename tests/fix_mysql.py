@@ -1,7 +1,8 @@
-"""MySQL and MariaDB for tests: statements, the events they leave in the binary log, and events read back by fastavro."""
+"""MySQL and MariaDB for tests: statements, the binary log events they leave, and our events read back by fastavro."""
 
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,15 +11,28 @@ import fastavro
 
 from tailrace_capture.mysql import binlog, catalog, connection, jsonb, plan, protocol, rows, select_rows
 from tailrace_capture.mysql import table_map as tm
+from tailrace_capture.mysql.source import MySqlSettings, MySqlSource
 from tailrace_capture.source import TableFeed
 from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_schemas.avro import key_schema, value_schema
+from tailrace_schemas.mapping import TableSelection
 from tailrace_schemas.position import FilePlace
 from tailrace_schemas.table import TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl, parse_database_url
 from tailrace_schemas.wire import frames, text_bytes
 
 PREFIX = "p"
+
+
+def mysql_source(url: str, server_id: int = 0, tables: tuple[str, ...] = ()) -> MySqlSource:
+    """A source of every table of the URL's database, or of `tables`."""
+    address = parse_database_url(url)
+    wanted = tables or (f"{address.database}.*",)
+    selection = TableSelection.parse("mysql", wanted)
+    number = server_id or 1_000_000 + zlib.crc32(url.encode()) % 1_000_000
+    return MySqlSource(MySqlSettings(address, number, "t", selection.selects))
+
+
 VALUE_ID, KEY_ID = 7, 8
 HEAD = text_bytes("1") + text_bytes("mysql") + text_bytes(PREFIX)
 
@@ -97,7 +111,7 @@ class Decoder:
         self.decide_with: Callable[[bytes | None], bool] = lambda key: True
         self.coder.set_time(1_700_000_000_000_000_000)
 
-    def decide(self, buffer: TopicBuffer, key: bytes | None) -> bool:
+    def decide(self, plan: rows.Plan, key: bytes | None) -> bool:
         return self.decide_with(key)
 
     def lookup(self, body: bytes) -> rows.Plan | None:

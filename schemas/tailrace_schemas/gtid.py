@@ -29,11 +29,15 @@ class GtidSet:
             if len(uuid) != 36 or not rest:
                 raise ValueError(f"not a GTID set: {text}")
             for piece in rest:
-                if not piece[0].isdigit():
+                # A tag begins with a letter or an underscore, and holds for the intervals after it.
+                if piece and not piece[0].isdigit():
                     source = f"{uuid}:{piece}".lower()
                     continue
                 first, _, last = piece.partition("-")
-                out.setdefault(source, []).append((int(first), int(last or first)))
+                span = (int(first), int(last or first))
+                if not 0 < span[0] <= span[1]:
+                    raise ValueError(f"not a GTID set: {text}")
+                out.setdefault(source, []).append(span)
         return GtidSet({source: _joined(spans) for source, spans in out.items()})
 
     def contains(self, other: GtidSet) -> bool:

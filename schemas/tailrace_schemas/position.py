@@ -55,44 +55,63 @@ class FilePlace:
 
     @staticmethod
     def parse(text: str) -> FilePlace:
+        """
+        Raises:
+            ValueError: not `file:pos`.
+        """
         file, _, pos = text.rpartition(":")
+        if not file.rpartition(".")[2].isdigit() or not pos.isdigit():
+            raise ValueError(f"not a place in a binary log: {text}")
         return FilePlace(file, int(pos))
+
+
+def _tail(place: FilePlace | None, again: object) -> str:
+    return (f"@{place}" if place else "") + (f"!{again}" if again is not None else "")
 
 
 @dataclass(frozen=True, slots=True)
 class GtidPosition:
+    """`undecided`: GTIDs of XA prepares in `gtids` that must be read again."""
+
     gtids: GtidSet
     place: FilePlace | None = None
+    undecided: GtidSet | None = None
 
     def contains(self, other: Position) -> bool:
         return isinstance(other, GtidPosition) and self.gtids.contains(other.gtids)
 
     def __str__(self) -> str:
-        return f"gtid:{self.gtids}" + (f"@{self.place}" if self.place else "")
+        return f"gtid:{self.gtids}{_tail(self.place, self.undecided)}"
 
 
 @dataclass(frozen=True, slots=True)
 class MariaPosition:
+    """`again`: where reading must begin, before the oldest undecided XA prepare."""
+
     gtids: MariaGtids
     place: FilePlace | None = None
+    again: MariaGtids | None = None
 
     def contains(self, other: Position) -> bool:
         return isinstance(other, MariaPosition) and self.gtids.contains(other.gtids)
 
     def __str__(self) -> str:
-        return f"mariadb:{self.gtids}" + (f"@{self.place}" if self.place else "")
+        return f"mariadb:{self.gtids}{_tail(self.place, self.again)}"
 
 
 @dataclass(frozen=True, slots=True)
 class FilePosition:
+    """`again`: as in MariaPosition."""
+
     server: str
     place: FilePlace
+    again: FilePlace | None = None
 
     def contains(self, other: Position) -> bool:
         return isinstance(other, FilePosition) and other.server == self.server and other.place.at_or_before(self.place)
 
     def __str__(self) -> str:
-        return f"file:{self.server}@{self.place}"
+        return f"file:{self.server}{_tail(self.place, self.again)}"
 
 
 Position = LsnPosition | GtidPosition | MariaPosition | FilePosition
@@ -104,16 +123,17 @@ def parse_position(text: str) -> Position:
         ValueError: not the text form of a position.
     """
     kind, _, rest = text.partition(":")
+    rest, undecided, again = rest.partition("!")
     body, _, place_text = rest.partition("@")
     place = FilePlace.parse(place_text) if place_text else None
     match kind:
         case "lsn":
             return LsnPosition(parse_lsn(body))
         case "gtid":
-            return GtidPosition(GtidSet.parse(body), place)
+            return GtidPosition(GtidSet.parse(body), place, GtidSet.parse(again) if undecided else None)
         case "mariadb":
-            return MariaPosition(MariaGtids.parse(body), place)
+            return MariaPosition(MariaGtids.parse(body), place, MariaGtids.parse(again) if undecided else None)
         case "file" if place is not None:
-            return FilePosition(body, place)
+            return FilePosition(body, place, FilePlace.parse(again) if undecided else None)
         case _:
             raise ValueError(f"not a position: {text}")

@@ -76,6 +76,13 @@ def is_mariadb(connection: Connection[Any]) -> bool:
     return "mariadb" in str(inner(connection).get_server_info()).lower()
 
 
+def server_version(connection: Connection[Any]) -> tuple[int, int]:
+    """Major and minor; MariaDB may put `5.5.5-` in front of its own."""
+    text = str(inner(connection).get_server_info()).removeprefix("5.5.5-")
+    major, minor = text.split("-")[0].split(".")[:2]
+    return int(major), int(minor)
+
+
 def inner(connection: Connection[Any]) -> Any:
     """The driver's own parts that its public face does not offer: packets, socket, commands."""
     return connection

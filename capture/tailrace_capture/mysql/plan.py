@@ -126,7 +126,7 @@ def _plan(
 ) -> rows.Plan:
     schema = feed.schema
     names = [column.name for column in schema.columns]
-    return rows.Plan(
+    plan = rows.Plan(
         ops=ops,
         sizes=sizes,
         precisions=precisions,
@@ -142,6 +142,8 @@ def _plan(
         source_db=text_bytes(schema.table.schema),
         source_table=text_bytes(schema.table.name),
     )
+    plan.owner = feed
+    return plan
 
 
 _INTEGERS = {

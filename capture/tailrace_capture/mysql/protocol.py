@@ -42,11 +42,13 @@ class DumpClient:
         self._server_id = server_id
         self._flags = NON_BLOCK if until_end else 0
         self._poll = select.poll()
+        self.checksum = False
         with classified("prepare the dump connection"):
             self._prepare()
 
     def _prepare(self) -> None:
         checksum = variable(self._connection, "binlog_checksum") or "NONE"
+        self.checksum = checksum == "CRC32"
         period = int(HEARTBEAT_SECONDS * 1e9)
         for prefix in ("master", "source"):
             run(

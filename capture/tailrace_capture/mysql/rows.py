@@ -144,6 +144,7 @@ class Plan:
         self.source_table = source_table
         self.serial: i64 = -1
         self.source = b""
+        self.owner: object = None
 
 
 class RowCoder:
@@ -158,7 +159,7 @@ class RowCoder:
         self,
         head: bytes,
         lookup: Callable[[bytes], Plan | None],
-        decide: Callable[[TopicBuffer, bytes | None], bool],
+        decide: Callable[[Plan, bytes | None], bool],
         json_text: Callable[[bytes], bytes],
         patch_json: Callable[[bytes, bytes], bytes],
     ) -> None:
@@ -187,6 +188,8 @@ class RowCoder:
         self.json_partial: dict[int, bool] = {}
         self.in_partial = False
         self.order: i64 = 0
+        self.event_end: i64 = 0
+        self.plan_now: Plan | None = None
         self.collect: dict[bytes, bytes | None] | None = None
         self.collect_plan: Plan | None = None
 
@@ -194,6 +197,11 @@ class RowCoder:
         """Something about the tables has changed: ask `lookup` again."""
         self.plans = {}
         self.by_id = {}
+
+    def forget(self, plan: Plan) -> None:
+        """The plan's table is captured no more."""
+        self.plans = {body: None if found is plan else found for body, found in self.plans.items()}
+        self.by_id = {id_: None if found is plan else found for id_, found in self.by_id.items()}
 
     # --- source block
 
@@ -255,7 +263,7 @@ class RowCoder:
         w.write(self.head)
         put_long(w, time_us // 1000)
         w.append(0)
-        put_bytes(w, b"incremental")
+        put_bytes(w, b"true")
         self.before_source = w.getvalue()
         w = BytesWriter()
         w.append(2)
@@ -311,6 +319,8 @@ class RowCoder:
                 at += gap
                 size: i64 = i64(read_i32_le(data, at + 9))
                 stop: i64 = at + size
+                self.event_end = stop
+                self.plan_now = None
                 if size < 27 or stop > end:
                     raise TornRowError("an event's size points outside the received bytes")
                 self._locate(i64(read_i32_le(data, at + 13)) & 0xFFFFFFFF, size)
@@ -370,6 +380,7 @@ class RowCoder:
         plan = self.by_id[id_]
         if plan is None:
             return
+        self.plan_now = plan
         count: i64 = m[o]
         o += 1
         if count > 250:
@@ -506,7 +517,7 @@ class RowCoder:
         self.order = buffer.next_in_transaction()
         wanted = self.total > self.skip
         if wanted and buffer.judged:
-            wanted = self.decide(buffer, key)
+            wanted = self.decide(plan, key)
         if not wanted:
             self.exact = []
         return wanted
