@@ -1261,9 +1261,7 @@ def changes(plan: Plan, data: bytes, binlog: bool, quoting: int) -> list[Change]
     return out
 
 
-def change_of(
-    plan: Plan, r: Reader, data: bytes, key_at: i64, key_length: i64, binlog: bool, quoting: int
-) -> Change:
+def change_of(plan: Plan, r: Reader, data: bytes, key_at: i64, key_length: i64, binlog: bool, quoting: int) -> Change:
     change = Change()
     change.op = int(r.op)
     exact = r.exact()

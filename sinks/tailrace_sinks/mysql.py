@@ -1,0 +1,405 @@
+"""The MySQL and MariaDB sink: one connection, one target transaction per batch, progress inside it.
+
+DDL commits by itself here (rule D6). So a batch that meets a table or a schema change that needs DDL is rolled back,
+the DDL is run as a step of its own, and the batch begins again; what may only go after the batch (dropped columns) is
+noted with it. Sources of facts: MySQL 8.0 manual, "Statements That Cause an Implicit Commit"; MariaDB documentation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pymysql
+
+from tailrace_log.log import Marker
+from tailrace_schemas.errors import (
+    Finding,
+    InvariantError,
+    OutcomeUnknownError,
+    StopError,
+    TableStopError,
+    TailraceError,
+    TargetUnavailableError,
+)
+from tailrace_schemas.failpoint import failpoint
+from tailrace_schemas.table import Column, TableId, TableSchema
+from tailrace_schemas.uri import DatabaseUrl
+from tailrace_sinks.evolution import Ambiguous, DropColumn, RenameColumn, differences
+from tailrace_sinks.mysql_apply import DUPLICATE, TableApply
+from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table
+from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
+from tailrace_sinks.mysql_progress import ProgressTables, forget, progress_table
+from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
+from tailrace_sinks.mysql_types import mysql_type
+from tailrace_sinks.rows import levels
+from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig
+
+log_ = logging.getLogger(__name__)
+
+MAX_CHUNK = 4 * 1024 * 1024
+
+
+def open_sink(url: DatabaseUrl, config: SinkConfig) -> MySqlSink:
+    """A sink that connects at `open`. `url` has its password resolved.
+
+    Raises:
+        ConfigError: an option of the URL cannot be read.
+    """
+    return MySqlSink(url, config)
+
+
+def forget_pipeline(url: DatabaseUrl, pipeline: str, connect_timeout: float = 10.0) -> int:
+    """Remove a pipeline's progress from the target; the number of sinks forgotten.
+
+    Raises:
+        TargetUnavailableError, ConfigError, StopError: see `Sink.open`.
+    """
+    session = Session(url, connect_timeout)
+    try:
+        return forget(session, progress_table(url.options.get("progress")), pipeline)
+    except pymysql.MySQLError as error:
+        raise statement_error(error, None) from error
+    finally:
+        session.close()
+
+
+class _DdlDueError(Exception):
+    """The batch met a table that has to be made or changed first."""
+
+    def __init__(self, schema: TableSchema, marker: Marker | None) -> None:
+        super().__init__(str(schema.table))
+        self.schema, self.marker = schema, marker
+
+
+class MySqlSink:
+    """See `sink.Sink`. After any error the connection is dropped and `open` makes a new one."""
+
+    def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
+        self._url, self._config = url, config
+        self._tables = ProgressTables(progress_table(url.options.get("progress")), config)
+        self._session: Session | None = None
+        self._progress: Progress | None = None
+        self._described: dict[TableId, TableSchema] = {}
+        self._drops: dict[TableId, list[str]] = {}
+        self._applies: dict[TableSchema, TableApply] = {}
+        self._renamed: dict[TableId, dict[str, str]] = {}
+        self._ready: set[TableSchema] = set()
+        self._ran: list[tuple[TableId, str]] = []
+        self._stages = 0
+        self._table: TableId | None = None
+        self._careful = False
+
+    def open(self, *, take_over: bool) -> Progress:
+        self.close()
+        session = Session(self._url, self._config.connect_timeout)
+        self._session = session
+        try:
+            self._tables.make(session)
+            # Multi-table statements want a default database, though every name in them is qualified.
+            session.run(f"USE {quote(self._tables.progress.schema)}")
+            self._progress = self._tables.read(session, take_over=take_over)
+            found = self._tables.descriptions(session)
+            self._described = {table: schema for table, (schema, _) in found.items()}
+            self._drops = {table: drops for table, (_, drops) in found.items() if drops}
+            self._drop_columns(session)
+        except pymysql.MySQLError as error:
+            raise self._failed(error) from error
+        except BaseException:
+            self.close()
+            raise
+        return self._progress
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._session, self._progress = None, None
+        self._applies, self._renamed, self._ready, self._stages = {}, {}, set(), 0
+
+    # ---- a batch
+
+    def write(self, batch: SinkBatch) -> Applied:
+        session, progress = self._session, self._progress
+        if session is None or progress is None:
+            raise InvariantError("write before open")
+        self._ran, self._ready, self._renamed = [], set(), {}
+        try:
+            applied = self._apply_with_ddl(session, progress, batch)
+            self._commit(session)
+            self._progress = Progress(batch.last_seq + 1, batch.position, progress.epoch)
+            self._drop_columns(session)
+        except pymysql.MySQLError as error:
+            raise self._failed(error) from error
+        except BaseException:
+            self.close()
+            raise
+        for table, statement in self._ran:
+            counts = applied.table(table)
+            counts.ddls, counts.last_ddl = counts.ddls + 1, statement
+        return applied
+
+    def _failed(self, error: pymysql.MySQLError) -> TailraceError:
+        self.close()
+        if number_of(error) in DUPLICATE and not self._careful:
+            # A unique key that was not there when the table was looked at: once more, prepared for it.
+            self._careful = True
+            again = "a unique key may be new at the target"
+            return TargetUnavailableError("the target refused the batch", detail=again, table=self._table)
+        return statement_error(error, self._table)
+
+    def _commit(self, session: Session) -> None:
+        """The end of the transaction. A connection lost here leaves it open whether it was committed (rule D1)."""
+        failpoint("sink:before-commit")
+        try:
+            session.run("COMMIT")
+        except pymysql.MySQLError as error:
+            if number_of(error) not in LOST and not isinstance(error, pymysql.err.InterfaceError):
+                raise
+            unknown = "the connection to the target was lost at COMMIT"
+            raise OutcomeUnknownError(unknown, detail="its progress row decides what was applied") from error
+        failpoint("sink:after-commit")
+
+    def _apply_with_ddl(self, session: Session, progress: Progress, batch: SinkBatch) -> Applied:
+        while True:
+            self._table = None
+            described = dict(self._described)
+            try:
+                return self._apply(session, progress, batch)
+            except _DdlDueError as due:
+                session.run("ROLLBACK")
+                self._described = described
+                self._tables.check(session, progress)
+                self._run_ddl(session, due)
+
+    def _apply(self, session: Session, progress: Progress, batch: SinkBatch) -> Applied:
+        session.run("START TRANSACTION")
+        self._tables.take(session, progress, batch.last_seq + 1, batch.position)
+        failpoint("sink:taken")
+        applied = Applied()
+        for slice_ in batch.slices():
+            for steps in slice_.steps.values():
+                for step in steps:
+                    if isinstance(step, Rows):
+                        self._apply_rows(session, step, batch, applied)
+                    else:
+                        self._apply_marker(session, step, batch)
+                    failpoint("sink:step")
+        return applied
+
+    def _apply_rows(self, session: Session, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
+        try:
+            parts = levels(rows)
+        except (ValueError, IndexError) as error:
+            raise StopError("records of the log cannot be read", code="DECODE", detail=str(error)) from error
+        for part in parts:
+            schema = batch.schema(part.schema_id)
+            self._table = self._config.target_of(schema.table)
+            table = self._prepared(session, schema)
+            counts = (table.apply_keyed if schema.key else table.apply_keyless)(session, part.frames)
+            total = applied.table(schema.table)
+            total.loaded += counts.loaded
+            total.inserts += counts.inserts
+            total.updates += counts.updates
+            total.deletes += counts.deletes
+
+    # ---- markers and tables
+
+    def _apply_marker(self, session: Session, marker: Marker, batch: SinkBatch) -> None:
+        source = TableId(marker.schema, marker.table)
+        self._table = self._config.target_of(source)
+        if marker.kind in ("truncate", "reload"):
+            if session.read_table(self._table) is not None:
+                session.run(f"DELETE FROM {quoted(self._table)}")
+        elif marker.kind == "schema":
+            schema = batch.schema(marker.data["value_schema_id"])
+            if schema not in self._ready:
+                raise _DdlDueError(schema, marker)
+            self._described[source] = schema
+            self._tables.describe(session, schema, self._drops.get(source, []))
+        elif marker.kind != "stopped":
+            raise InvariantError(f"a marker of unknown kind {marker.kind}")
+
+    def _prepared(self, session: Session, schema: TableSchema) -> TableApply:
+        """The table to apply events of `schema` with.
+
+        Raises:
+            _DdlDueError: it has to be made, or lacks columns that `schema` adds.
+        """
+        if schema not in self._applies:
+            known = self._described.get(schema.table)
+            if schema not in self._ready and (known is None or _adds_columns(known, schema)):
+                raise _DdlDueError(schema, None)
+            names = self._renamed.get(schema.table, {})
+            here = {column.name for column in schema.columns}
+            names = {old: new for old, new in names.items() if old in here and new not in here}
+            target = self._fitting(session, schema, names)
+            self._stages += 1
+            chunk = min(MAX_CHUNK, session.max_packet // 4)
+            place = self._tables.progress.schema
+            self._applies[schema] = TableApply(schema, target, self._stages, place, chunk, names, self._careful)
+        return self._applies[schema]
+
+    def _run_ddl(self, session: Session, due: _DdlDueError) -> None:
+        """Bring the target to where rows under `due.schema` fit; rows under the one before still do."""
+        schema, marker = due.schema, due.marker
+        target = self._config.target_of(schema.table)
+        self._table = target
+        found = session.read_table(target)
+        known = self._described.get(schema.table)
+        statements: list[str] = []
+        if found is None:
+            if not session.has_database(target.schema):
+                statements.append(create_database(target.schema, session.flavor))
+            statements.append(create_table(schema, target, self._type_of(session, schema)))
+        elif known is not None and known != schema:
+            statements = self._alterations(session, found, known, schema, marker)
+        for statement in statements:
+            self._run_statement(session, target, schema.table, statement)
+        self._ready.add(schema)
+        if statements:
+            self._applies = {s: a for s, a in self._applies.items() if s.table != schema.table}
+        self._fitting(session, schema, {})
+        if marker is None:
+            # At once, not with the batch: a change in the same batch starts from here.
+            self._described[schema.table] = schema
+            self._tables.describe(session, schema, self._drops.get(schema.table, []))
+
+    def _run_statement(self, session: Session, target: TableId, source: TableId, statement: str) -> None:
+        """
+        Raises:
+            TableStopError: the target refuses it (a value does not fit the new type …).
+        """
+        try:
+            session.run(statement)
+        except pymysql.MySQLError as error:
+            if isinstance(error, (pymysql.err.InterfaceError, pymysql.err.ProgrammingError)):
+                raise
+            if isinstance(statement_error(error, target), TargetUnavailableError):
+                raise
+            if self._config.schema_changes != "ignore-unsafe":
+                detail = f"the target refuses the change, error {number_of(error)}"
+                raise _schema_stop(target, [statement], detail) from error
+            log_.warning("schema change left out", extra={"table": str(target), "ddl": statement})
+        else:
+            self._ran.append((source, statement))
+            log_.info("schema changed", extra={"table": str(target), "ddl": statement})
+
+    @staticmethod
+    def _type_of(session: Session, schema: TableSchema) -> Callable[[Column], str]:
+        return lambda column: mysql_type(column, schema, session.flavor)
+
+    def _alterations(
+        self,
+        session: Session,
+        found: TargetTable,
+        known: TableSchema,
+        schema: TableSchema,
+        marker: Marker | None,
+    ) -> list[str]:
+        data = {} if marker is None else marker.data
+        operations = differences(known, schema, data.get("renamed"), data.get("defaults"))
+        type_of = self._type_of(session, schema)
+        if isinstance(operations, Ambiguous):
+            if set(operations.added) <= set(found.columns):
+                return []  # someone has altered the target by hand, as the stop asked for
+            raise _ambiguous(found.table, operations, schema, type_of)
+        if marker is None:
+            operations = [operation for operation in operations if not isinstance(operation, DropColumn)]
+        statements = before_batch(found, operations, type_of)
+        drops = [operation.name for operation in operations if isinstance(operation, DropColumn)]
+        if (statements or drops) and self._config.schema_changes == "stop":
+            raise _schema_stop(found.table, statements + after_batch(found, drops), "schema_changes is stop")
+        renames = {o.old: o.new for o in operations if isinstance(o, RenameColumn)}
+        self._renamed[schema.table] = renames
+        if drops:
+            self._drops[schema.table] = [*self._drops.get(schema.table, []), *drops]
+        return statements
+
+    def _drop_columns(self, session: Session) -> None:
+        """What was noted with a batch that is committed now."""
+        for source, drops in list(self._drops.items()):
+            schema = self._described.get(source)
+            target = session.read_table(self._config.target_of(source))
+            if schema is not None and target is not None:
+                kept = {column.name for column in schema.columns}
+                for statement in after_batch(target, [name for name in drops if name not in kept]):
+                    self._run_statement(session, target.table, source, statement)
+                self._tables.describe(session, schema, [])
+            del self._drops[source]
+            self._applies = {s: a for s, a in self._applies.items() if s.table != source}
+
+    def _fitting(self, session: Session, schema: TableSchema, names: dict[str, str]) -> TargetTable:
+        """
+        Raises:
+            TableStopError: the target table lacks a column, or is not transactional (code TARGET_MISFIT).
+        """
+        target = self._config.target_of(schema.table)
+        found = session.read_table(target)
+        if found is None:
+            raise _misfit(f'table "{target}" is gone from the target', "reload the table", target, None)
+        if found.engine.upper() != "INNODB":
+            hint = f"ALTER TABLE {quoted(target)} ENGINE = InnoDB"
+            raise _misfit(f'table "{target}" has no transactions (engine {found.engine})', hint, target, None)
+        lacking = [c for c in schema.columns if names.get(c.name, c.name) not in found.columns]
+        if lacking:
+            type_of = self._type_of(session, schema)
+            adds = ", ".join(f"ADD COLUMN {quote(c.name)} {type_of(c)}" for c in lacking)
+            listed = ", ".join(f"column {quote(c.name)}" for c in lacking)
+            message = f'table "{target}" at the target lacks {listed}'
+            raise _misfit(message, f"ALTER TABLE {quoted(target)} {adds}", target, lacking[0].name)
+        given = {names.get(c.name, c.name) for c in schema.columns}
+        for column in found.columns.values():
+            if column.name not in given and not (column.nullable or column.has_default or column.generated):
+                message = f'table "{target}" has a NOT NULL column the source does not have: {column.name}'
+                hint = f"ALTER TABLE {quoted(target)} MODIFY {quote(column.name)} {column.type} NULL"
+                raise _misfit(message, hint, target, column.name)
+        return found
+
+    def findings(self, schemas: list[TableSchema]) -> list[Finding]:
+        from tailrace_sinks.mysql_preflight import findings
+
+        session = Session(self._url, self._config.connect_timeout)
+        try:
+            return findings(session, self._config, schemas)
+        except pymysql.MySQLError as error:
+            raise statement_error(error, None) from error
+        finally:
+            session.close()
+
+
+def _adds_columns(known: TableSchema, schema: TableSchema) -> bool:
+    """Events may come under an older description than the one applied; only what they add must be there."""
+    return not {c.name for c in schema.columns} <= {c.name for c in known.columns}
+
+
+def _misfit(message: str, hint: str, table: TableId, column: str | None) -> TableStopError:
+    return TableStopError(message, code="TARGET_MISFIT", hint=hint, table=table, column=column)
+
+
+def _schema_stop(table: TableId, statements: list[str], detail: str) -> TableStopError:
+    return TableStopError(
+        f'the source changed table "{table}"',
+        code="SCHEMA_CHANGE",
+        detail=detail,
+        hint="; ".join(statements),
+        table=table,
+    )
+
+
+def _ambiguous(
+    table: TableId, found: Ambiguous, schema: TableSchema, type_of: Callable[[Column], str]
+) -> TableStopError:
+    name = quoted(table)
+    renames = "; ".join(
+        f"ALTER TABLE {name} RENAME COLUMN {quote(a)} TO {quote(b)}"
+        for a, b in zip(found.dropped, found.added, strict=False)
+    )
+    adds = ", ".join(f"ADD COLUMN {quote(n)} {type_of(schema.column(n))}" for n in found.added)
+    return _schema_stop(
+        table,
+        [f"if renamed: {renames}", f"if dropped and added: ALTER TABLE {name} {adds}"],
+        f"columns {', '.join(found.dropped)} went and {', '.join(found.added)} came: renamed, or dropped and added?",
+    )
+
+
+__all__ = ["MySqlSink", "forget_pipeline", "open_sink"]
