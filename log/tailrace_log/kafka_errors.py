@@ -136,8 +136,8 @@ class ErrorTrap:
         The next call on the producer says which it was."""
         try:
             yield
-        except SystemError as error:
-            raise LogUnavailableError(f"could not {doing}: the Kafka producer has failed") from error
+        except SystemError as failure:
+            raise LogUnavailableError(f"could not {doing}: the Kafka producer has failed") from failure
         except KafkaException as exception:
             error = exception.args[0]
             assert isinstance(error, KafkaError)
