@@ -24,11 +24,12 @@ from tailrace_schemas.uri import parse_database_url
 Event = dict[str, Any]
 
 
-def postgres_source(url: str, spool: Path, tables: tuple[str, ...] = (), name: str = "t") -> PostgresSource:
+def postgres_source(url: str, spool: Path, tables: tuple[str, ...] = (), owner: str = "") -> PostgresSource:
+    """Slot and publication are named after the database, since a slot's name is the whole server's."""
     selection = TableSelection.parse("postgresql", tables)
-    settings = PostgresSettings(
-        parse_database_url(url), f"tailrace_{name}", f"tailrace_{name}", "t", selection.selects, spool=spool
-    )
+    where = parse_database_url(url)
+    name = f"tailrace_{where.database}"
+    settings = PostgresSettings(where, name, name, "t", selection.selects, spool=spool, owner=owner)
     return PostgresSource(settings)
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from tailrace_capture.load_state import TableLoad
 from tailrace_capture.publish import AbandonWork, ChunkWork, Mark, Publisher, StreamWork, Work, stop_note
+from tailrace_capture.side_topics import SideTopics
 from tailrace_capture.snapshot import LiveLoad, LoadPlanner
 from tailrace_capture.source import Resume, TableFeed, Transaction
 from tailrace_capture.tables import TableRegister
@@ -38,8 +39,15 @@ class Feed:
     """See the module. `keepalive`: the engine sets it; called while the stream waits, many times a second."""
 
     def __init__(
-        self, register: TableRegister, publisher: Publisher, planner: LoadPlanner, clock: Clock, resume: Resume
+        self,
+        register: TableRegister,
+        publisher: Publisher,
+        planner: LoadPlanner,
+        clock: Clock,
+        side: SideTopics,
+        resume: Resume,
     ) -> None:
+        self._side = side
         self._register, self._publisher, self._planner, self._clock = register, publisher, planner, clock
         self.resume = resume
         self.keepalive: Callable[[], None] = lambda: None
@@ -73,6 +81,7 @@ class Feed:
         in mid-load starts again (its chunks were read under the old schema)."""
         feed = self._register.describe(schema)
         self._mark("schema", feed, {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id})
+        self._side.schema_change(feed, "ALTER", str(self._at))
         if self._planner.loading(schema.table):
             self.reload(schema.table)
         return feed
@@ -80,6 +89,7 @@ class Feed:
     def announce(self, feed: TableFeed, load: TableLoad) -> None:
         """A table new to the log: its schema stands before its first record."""
         self._mark("schema", feed, {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id}, load=load)
+        self._side.schema_change(feed, "CREATE", str(self._at))
 
     def stop_table(self, table: TableId, error: TableStopError) -> None:
         """Stop publishing this table, here and for good; the others go on (rule A7)."""
@@ -187,6 +197,8 @@ class Feed:
 
     def commit(self, position: Position) -> None:
         """The current transaction ends; the log is complete up to `position` once it is cut here."""
+        if self._transaction is not None:
+            self._side.commit(self._transaction)
         self._at = position
         self._transaction = None
         self._in_series = False
@@ -241,7 +253,9 @@ class Feed:
             return
         while self._requests:
             self._requests.pop(0)()
-        if self._has_content():
+        if self._side.beat_due():
+            self._cut_here()
+        elif self._has_content():
             if self._publisher.idle:
                 self._cut_here()
         elif self._at != self._cut and time.monotonic() - self._cut_at > IDLE_SECONDS and self._publisher.idle:
@@ -275,6 +289,8 @@ class Feed:
         self, batches: list[Batch], marks: list[Mark], position: Position, open_id: str | None, ordinals: int
     ) -> None:
         self._cut, self._cut_at = position, time.monotonic()
+        if open_id is None:
+            batches = batches + self._side.take()
         self._put(StreamWork(batches, str(position), marks, open_id, ordinals, self._source_ms))
 
     def _put(self, work: Work) -> None:

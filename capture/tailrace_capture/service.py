@@ -18,6 +18,7 @@ from typing import Literal
 from tailrace_capture.feed import Feed
 from tailrace_capture.load_state import TableLoad, restore
 from tailrace_capture.publish import Publisher, StreamWork
+from tailrace_capture.side_topics import SideTopics
 from tailrace_capture.snapshot import LoadPlanner
 from tailrace_capture.source import Resume, Source
 from tailrace_capture.tables import TableRegister
@@ -45,6 +46,8 @@ class CaptureSettings:
     start: str | None = None
     until_current: bool = False
     key_bytes: bool = False
+    heartbeat_seconds: float = 10.0
+    transaction_metadata: bool = False
     connect_timeout: float = 30.0
     drain_seconds: float = 20.0
 
@@ -143,7 +146,16 @@ class _Run:
                 first = source.current_position() if settings.mode == "full-load" else source.prepare(settings.start)
                 resume = Resume(first, None)
                 publisher.position = str(first)
-            feed = Feed(register, publisher, planner, clock, resume)
+            side = SideTopics(
+                self._log,
+                writer,
+                clock,
+                source.engine,
+                identity.get("database", ""),
+                heartbeat_seconds=settings.heartbeat_seconds,
+                transactions=settings.transaction_metadata,
+            )
+            feed = Feed(register, publisher, planner, clock, side, resume)
             self._take_up_tables(feed, register, planner, publisher)
             return self._stream(feed, planner, publisher, target, resume)
         finally:

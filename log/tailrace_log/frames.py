@@ -18,6 +18,15 @@ class Clock:
         self.transaction: i64 = 0
         self.size: i64 = 0
         self.filled: list[TopicBuffer] = []
+        self.in_transaction: list[TopicBuffer] = []
+
+    def counts_in_transaction(self) -> list[tuple[str, int]]:
+        """(topic, events so far) of every table the current source transaction has changed."""
+        return [
+            (buffer.topic, int(buffer.in_transaction))
+            for buffer in self.in_transaction
+            if buffer.transaction == self.transaction
+        ]
 
     def take(self, before_transaction: bool) -> list[tuple[str, int, int, bytes]]:
         """(topic, partition, count, frames) of everything that waits, or of what stands before the transaction."""
@@ -67,7 +76,11 @@ class TopicBuffer:
 
     def _meet(self) -> None:
         """Remember where a new source transaction begins; count the records in it from 0."""
-        self.transaction = self.clock.transaction
+        clock = self.clock
+        if clock.in_transaction and clock.in_transaction[0].transaction != clock.transaction:
+            clock.in_transaction = []
+        self.transaction = clock.transaction
+        clock.in_transaction.append(self)
         self.in_transaction = 0
         p: i64 = 0
         while p < self.partitions:

@@ -13,6 +13,7 @@ from fix_capture import LogReading, postgres_source, rebuild, running_capture
 from fix_servers import wait_until
 
 from tailrace_log.embedded import EmbeddedLog
+from tailrace_schemas.errors import StopError
 
 pytestmark = pytest.mark.servers
 VERSIONS = ["POSTGRES14", "POSTGRES15", "POSTGRES16", "POSTGRES17", "POSTGRES18"]
@@ -145,3 +146,27 @@ def rebuild_loaded(log: EmbeddedLog) -> dict[str, list[Any]]:
         if event is not None and event.get("op") == "r":
             out.setdefault(topic, []).append(event["after"])
     return out
+
+
+def test_a_slot_left_by_a_start_that_died_is_known_as_ours(database: str, tmp_path: Path) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE TABLE a (id int PRIMARY KEY)")
+    log = EmbeddedLog(tmp_path / "log.db", "t")
+    source = postgres_source(database, tmp_path / "spool", owner=log.log_id)
+    source.prepare(None)
+    source.close()
+    with running_capture(postgres_source(database, tmp_path / "spool", owner=log.log_id), log) as capture:
+        wait_until(lambda: capture.status.seq >= 0, 30, "capture runs")
+
+
+def test_a_slot_of_somebody_else_is_left_alone(database: str, tmp_path: Path) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE TABLE a (id int PRIMARY KEY)")
+    source = postgres_source(database, tmp_path / "spool", owner="one log")
+    source.prepare(None)
+    source.close()
+    other = postgres_source(database, tmp_path / "spool", owner="another log")
+    with pytest.raises(StopError) as caught:
+        other.prepare(None)
+    other.close()
+    assert caught.value.code == "SLOT_TAKEN"

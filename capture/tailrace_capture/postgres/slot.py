@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import psycopg
@@ -92,13 +93,44 @@ def _check_filters(connection: Rows, name: str, tables: set[TableId]) -> None:
             )
 
 
-def make_slot(connection: Rows, name: str) -> int:
+def claim_publication(connection: Rows, name: str, owner: str) -> None:
+    """Note in the publication which log it serves, so that a start that died before its first commit record can be
+    told from another pipeline's. Without the right to comment the note is left out."""
+    comment = sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), sql.Literal(_note(owner)))
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+        connection.execute(comment)
+
+
+def _note(owner: str) -> str:
+    return f"tailrace log {owner}"
+
+
+def _claimed(connection: Rows, publication: str, owner: str) -> bool:
+    row = connection.execute(
+        "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s", (publication,)
+    ).fetchone()
+    return bool(owner) and row is not None and row[0] == _note(owner)
+
+
+def exists(connection: Rows, name: str) -> bool:
+    return connection.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (name,)).fetchone() is not None
+
+
+def make_slot(connection: Rows, name: str, publication: str, owner: str) -> int:
     """Create the slot; returns the LSN from which it streams. Waits for the transactions that run now.
+
+    A slot that is there already was made by an earlier start of this pipeline, before anything was in its log
+    (`owner`, the log's id, claimed the publication): nothing of it was published, so it is made anew.
 
     Raises:
         StopError: a slot of this name exists and no log of ours knows it (code SLOT_TAKEN), or none is free.
     """
-    if connection.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (name,)).fetchone():
+    row = connection.execute(
+        "SELECT active, database = current_database() FROM pg_replication_slots WHERE slot_name = %s", (name,)
+    ).fetchone()
+    if row is not None and row == (False, True) and _claimed(connection, publication, owner):
+        connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+    elif row is not None:
         raise StopError(
             f"replication slot {name} exists, but this pipeline has no log that belongs to it",
             code="SLOT_TAKEN",

@@ -19,6 +19,7 @@ from tailrace_capture.postgres.visibility import PgSnapshot
 from tailrace_capture.source import KeyOrder, Resume, Snapshot, SnapshotReader, TableFeed
 from tailrace_schemas import wire
 from tailrace_schemas.errors import Finding, PositionLostError, StopError
+from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import LsnPosition, Position, format_lsn, parse_lsn, parse_position
 from tailrace_schemas.table import Engine, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl
@@ -28,7 +29,8 @@ from tailrace_schemas.version import VERSION
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
     """`prefix` goes into `source.name`; `selects` is the pipeline's selection; `spool` a folder for big transactions
-    that have not committed yet; `whole_images`: values without placeholder are fetched when not sent (rule C7)."""
+    that have not committed yet; `whole_images`: values without placeholder are fetched when not sent (rule C7);
+    `owner`: id of the log, by which a slot left by a start that died at once is known as ours."""
 
     url: DatabaseUrl
     slot: str
@@ -36,6 +38,7 @@ class PostgresSettings:
     prefix: str
     selects: Callable[[TableId], bool]
     whole_images: bool = False
+    owner: str = ""
     spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "tailrace-spool")
 
 
@@ -52,6 +55,7 @@ class PostgresSource:
     def __init__(self, settings: PostgresSettings) -> None:
         self._settings = settings
         self._connection: Rows | None = None
+        self._keys: Rows | None = None
         self._lock = threading.Lock()
         self._described: dict[TableId, Described] = {}
         self._stream: Stream | None = None
@@ -65,9 +69,10 @@ class PostgresSource:
         return self._connection
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in (self._connection, self._keys):
+            if connection is not None:
+                connection.close()
+        self._connection = self._keys = None
 
     # --- before streaming
 
@@ -106,7 +111,13 @@ class PostgresSource:
         if not tables:
             raise StopError("no table matches the selection", code="NO_TABLES", hint="look at --tables")
         slot.make_publication(self.sql, self._settings.publication, [schema.table for schema in tables])
-        at = slot.make_slot(self.sql, self._settings.slot)
+        settings = self._settings
+        fresh = not slot.exists(self.sql, settings.slot)
+        if fresh and settings.owner:
+            slot.claim_publication(self.sql, settings.publication, settings.owner)
+        failpoint("capture.before_slot")
+        at = slot.make_slot(self.sql, settings.slot, settings.publication, settings.owner)
+        failpoint("capture.after_slot")
         if start not in (None, "now"):
             raise StopError("a new slot starts now", code="START", hint="--from now")
         return LsnPosition(at)
@@ -267,8 +278,11 @@ class PostgresSource:
                 raise unavailable(error) from error
 
     def key_order(self, table: TableFeed, bounds: list[list[str]]) -> KeyOrder:
-        connection = self.sql if snapshot.is_known(table.schema) else connect(self._settings.url, "tailrace keys")
-        return snapshot.key_order(connection, table, bounds)
+        if snapshot.is_known(table.schema):
+            return snapshot.key_order(self.sql, table, bounds)
+        if self._keys is None or self._keys.closed:
+            self._keys = connect(self._settings.url, f"tailrace {self._settings.slot} keys")
+        return snapshot.key_order(self._keys, table, bounds)
 
     def snapshot_from_text(self, text: str) -> Snapshot:
         return PgSnapshot.from_text(text)
