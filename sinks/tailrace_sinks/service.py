@@ -151,7 +151,8 @@ class _Process:
             next_seq = last.seq + 1
             self._status.batch_applied(last.seq, last.position, applied, batch.rows_read, batch.bytes_read)
             self._note_lag(batch.records, pending)
-            reader.applied(self._name, last.seq)
+            # The log keeps the last record applied: the next process begins by looking at it (`_last_applied`).
+            reader.applied(self._name, last.seq - 1)
 
     def _last_applied(self, reader: LogReader, next_seq: int) -> CommitRecord | None:
         """The record the target stands at, for `until`; None where there is none yet."""
