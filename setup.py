@@ -14,6 +14,7 @@ from setuptools import setup
 CODECS = [
     "schemas/tailrace_schemas/wire.py",
     "log/tailrace_log/frames.py",
+    "log/tailrace_log/kafka_frames.py",
     "capture/tailrace_capture/postgres/pgoutput.py",
     "capture/tailrace_capture/mysql/values.py",
     "capture/tailrace_capture/mysql/rows.py",
