@@ -2,7 +2,7 @@
 
 Compiled with mypyc; the same file runs interpreted. Bytes to bytes: on the default path a row costs one key object and
 no value object. A per-table `Plan` of opcodes says how each column stands in Avro and how the target wants it written.
-Hostile or torn bytes raise ValueError or IndexError, which callers turn into DecodeError.
+Hostile or torn bytes raise one of FAULTS, which callers turn into DecodeError.
 Formats: Apache Avro 1.11, "Binary Encoding"; PostgreSQL manual, COPY "Text Format"; MySQL manual, LOAD DATA.
 """
 
@@ -50,6 +50,7 @@ R_GEO_MY: Final = 20  # MySQL's own form: SRID little-endian, then WKB, as hex d
 R_INSTANT: Final = 21  # ISO 8601 with Z as `date time`, for targets that know no zone
 R_BITS_TEXT: Final = 22  # binary digits as text, where the target has no bit type so long
 R_VECTOR_HEX: Final = 23  # MySQL vector: its floats little-endian, as hex digits
+R_INSTANT_PG: Final = 24  # ISO 8601, years beyond four digits and before year 1 as Postgres reads them
 
 # How text is made safe.
 Q_RAW: Final = 0
@@ -63,6 +64,8 @@ OP_READ: Final = 114  # r
 OP_UPDATE: Final = 117  # u
 
 HEX: Final = b"0123456789abcdef"
+# What hostile or torn bytes raise.
+FAULTS: Final = (ValueError, IndexError, KeyError, OverflowError)
 MICROS_PER_DAY: Final = 86_400_000_000
 
 
@@ -453,6 +456,16 @@ def put_stamp(w: BytesWriter, us: i64) -> None:
         w.write(b" BC")
 
 
+def put_stamp_ms(w: BytesWriter, ms: i64) -> None:
+    """As put_stamp; milliseconds reach further than microseconds do."""
+    days: i64 = ms // 86_400_000
+    bc = put_date(w, days)
+    w.append(32)
+    put_clock(w, (ms - days * 86_400_000) * 1000)
+    if bc:
+        w.write(b" BC")
+
+
 def put_decimal(w: BytesWriter, data: bytes, at: i64, n: i64, scale: i64) -> None:
     """A big-endian unscaled value as a decimal number with `scale` digits behind the point."""
     if n > 8 or scale > 18 or scale < 0:
@@ -517,7 +530,9 @@ def put_hex(w: BytesWriter, data: bytes, at: i64, end: i64) -> None:
 
 
 def put_bits(w: BytesWriter, data: bytes, at: i64, n: i64, length: i64) -> None:
-    """Little-endian bytes as `length` binary digits, the highest first."""
+    """Little-endian bytes as `length` binary digits, the highest first; all their bits where a column has no length."""
+    if length > n * 8:
+        length = n * 8
     i: i64 = length - 1
     while i >= 0:
         place: i64 = i // 8
@@ -599,15 +614,35 @@ def put_value(w: BytesWriter, r: Reader, plan: Plan, i: i64, op: i64, param: i64
         start = r.at
         put_decimal(w, r.data, start, n, param)
         r.at = start + n
+    elif op == R_INSTANT_PG:
+        n = r.length()
+        start = r.at
+        r.at = start + n
+        put_instant(w, r.data, start, start + n)
     elif op == R_STAMP_US:
         put_stamp(w, r.long())
     elif op == R_STAMP_MS:
-        put_stamp(w, scaled(r.long()))
+        put_stamp_ms(w, r.long())
     elif op == R_DATE:
         if put_date(w, r.long()):
             w.write(b" BC")
     else:
         put_rare(w, r, plan, i, op, param, quoting)
+
+
+def put_instant(w: BytesWriter, data: bytes, at: i64, end: i64) -> None:
+    """`+294276-…` and `-0043-…` (44 BC) are ISO 8601, but Postgres writes no sign and ` BC`; `infinity` stays."""
+    if at == end or (data[at] != 43 and (data[at] != 45 or data[at + 1] == 105)):
+        w.write(data[at:end])
+        return
+    if data[at] == 43:
+        w.write(data[at + 1 : end])
+        return
+    year, _, rest = data[at + 1 : end].partition(b"-")
+    w.write(str(int(year) + 1).rjust(4, "0").encode())
+    w.append(45)
+    w.write(rest)
+    w.write(b" BC")
 
 
 def scaled(ms: i64) -> i64:
@@ -837,6 +872,8 @@ def exact_field(text: str, op: int, quoting: int) -> bytes:
         return raw
     w = BytesWriter()
     if quoting == Q_SQL:
+        if op == R_BITS:
+            w.append(98)
         w.append(39)
     put_escaped(w, raw, 0, len(raw), quoting)
     if quoting == Q_SQL:
@@ -1004,7 +1041,7 @@ class Compactor:
         """One piece of frames.
 
         Raises:
-            ValueError, IndexError: not frames of this schema; what was added before is lost too.
+            FAULTS: not frames of this schema; what was added before is lost too.
         """
         plan = self.plan
         last = self.last
@@ -1232,7 +1269,7 @@ def changes(plan: Plan, data: bytes, binlog: bool, quoting: int) -> list[Change]
     """Every event of one piece, decoded to texts (Q_RAW) or SQL literals (Q_SQL), in frame order.
 
     Raises:
-        ValueError, IndexError: not frames of this schema.
+        FAULTS: not frames of this schema.
     """
     out: list[Change] = []
     at: i64 = 0

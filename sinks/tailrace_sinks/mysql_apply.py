@@ -65,7 +65,7 @@ class TableApply:
             for data in pieces:
                 compactor.add(data)
             state = compactor.finish()
-        except (ValueError, IndexError, KeyError) as error:
+        except decode.FAULTS as error:
             raise decode_error(self.schema, error) from error
         if direct:
             self._apply_direct(session, state)
@@ -186,7 +186,7 @@ class TableApply:
         for data in pieces:
             try:
                 events = decode.changes(self.plan, data, self.schema.engine != "postgresql", decode.Q_SQL)
-            except (ValueError, IndexError, KeyError) as error:
+            except decode.FAULTS as error:
                 raise decode_error(self.schema, error) from error
             run: list[Change] = []
             for event in events:

@@ -47,7 +47,12 @@ class Dialect:
 
 POSTGRES = Dialect(
     decode.Q_COPY,
-    {"bytes": decode.R_HEX_PG, "array": decode.R_ARRAY_PG, "geometry": decode.R_EWKB},
+    {
+        "bytes": decode.R_HEX_PG,
+        "array": decode.R_ARRAY_PG,
+        "geometry": decode.R_EWKB,
+        "timestamp_tz": decode.R_INSTANT_PG,
+    },
 )
 _MYSQL_KINDS: dict[Kind, int] = {
     "bytes": decode.R_HEX,

@@ -63,7 +63,7 @@ class TableApply:
                     return compactor.counts
                 compactor.head_upsert = b"0\t"
             state = compactor.finish()
-        except (ValueError, IndexError, KeyError) as error:
+        except decode.FAULTS as error:
             raise decode_error(self.schema, error) from error
         self._apply_set(connection, state)
         return compactor.counts
@@ -190,7 +190,7 @@ class TableApply:
         for data in pieces:
             try:
                 events = decode.changes(self.plan, data, self.schema.engine != "postgresql", decode.Q_RAW)
-            except (ValueError, IndexError, KeyError) as error:
+            except decode.FAULTS as error:
                 raise decode_error(self.schema, error) from error
             run: list[Change] = []
             for event in events:
