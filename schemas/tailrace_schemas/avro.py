@@ -118,7 +118,7 @@ def _record(full_name: str, doc: str, fields: list[dict[str, Any]], seen: set[st
 
 
 def avro_type(type_: LogicalType, seen: set[str]) -> Any:
-    """The Avro form of one value. `seen`: names of records already defined in this schema (Avro defines a name once)."""
+    """The Avro form of one value. `seen`: records already defined in this schema, since Avro defines a name once."""
     kind = type_.kind
     if kind in _PLAIN:
         return _PLAIN[kind]
@@ -143,7 +143,7 @@ def avro_type(type_: LogicalType, seen: set[str]) -> Any:
     if kind == "bits":
         return _connect("bytes", "io.debezium.data.Bits", {"length": str(type_.length)})
     if kind == "geometry":
-        geometry = [{"name": "wkb", "type": "bytes"}, {"name": "srid", "type": ["null", "int"], "default": None}]
+        geometry: list[dict[str, Any]] = [{"name": "wkb", "type": "bytes"}, _optional("srid", "int")]
         return _record("io.debezium.data.geometry.Geometry", "Geometry", geometry, seen)
     if kind == "vector":
         item = type_.item or LogicalType("float32")

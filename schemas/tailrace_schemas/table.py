@@ -63,7 +63,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """`columns` of this table reference `parent_columns` of `parent`; actions are the SQL words (CASCADE, SET NULL …)."""
+    """`columns` of this table reference `parent_columns` of `parent`; actions are SQL words (CASCADE, SET NULL …)."""
 
     name: str
     columns: tuple[str, ...]
