@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tailrace_schemas.errors import Finding, InvariantError, PreflightError, TailraceError, exit_code
+from tailrace_schemas.uri import redact
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ Report = Callable[[TailraceError], None]
 def error_json(error: TailraceError) -> dict[str, Any]:
     """`message` = primary and detail, `remedy` = hint, as in `status --json`."""
     text = f"{error.message}: {error.detail}" if error.detail else error.message
-    out: dict[str, Any] = {"code": error.code, "message": text, "remedy": error.hint}
+    out: dict[str, Any] = {"code": error.code, "message": redact(text), "remedy": redact(error.hint)}
     if error.table is not None:
         out["table"] = str(error.table)
     if isinstance(error, PreflightError):
@@ -75,9 +76,11 @@ def print_error(error: TailraceError) -> None:
         print_findings(error.findings)
     console = error_console()
     where = f" [{error.table}]" if error.table is not None else ""
-    console.print(Text(f"{error.code}{where}: ", style="bold red") + Text(error.message, style="default not bold"))
+    console.print(
+        Text(f"{error.code}{where}: ", style="bold red") + Text(redact(error.message), style="default not bold")
+    )
     for label, text in (("detail", error.detail), ("hint", error.hint)):
-        for at, line in enumerate(text.splitlines()):
+        for at, line in enumerate(redact(text).splitlines()):
             console.print(Text(f"  {label}: " if at == 0 else " " * (len(label) + 4), style="dim") + Text(line))
 
 

@@ -1,8 +1,7 @@
 """The `tailrace` command: words and flags in, one of the commands, an exit code out. Names: interfaces.md.
 
 Every command runs inside `boundary.guarded`, so that each error is printed by name and ends with its documented exit
-code. Words are taken as plain lists and judged by us: an argument parser's own messages would quote a URI, and with it
-a password.
+code, the argument parser's own included: those quote the user's words, which may be URIs with passwords.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ import typer
 
 from tailrace import commands
 from tailrace.arguments import PipelineFlags, read_pipeline, read_pipeline_file
-from tailrace.boundary import error_json, guarded, print_error, print_json, reporter
+from tailrace.boundary import EXIT_INTERRUPTED, guarded, reporter
 from tailrace.commands import Flags, version_line
 from tailrace.http_server import parse_address
 from tailrace.processes import CAPTURE, sink_role, status_reporter
 from tailrace.state import StateFolder
-from tailrace_schemas.errors import EXIT_USAGE, ConfigError
+from tailrace_schemas.errors import EXIT_DONE, EXIT_USAGE, ConfigError
 from tailrace_schemas.settings import PipelineSettings
 from tailrace_schemas.uri import looks_like_url
 
@@ -312,21 +311,29 @@ def _end(work: Callable[[], int], as_json: bool, state: Path | None, child: str 
     raise typer.Exit(guarded(work, report, lambda: state))
 
 
+# What an argument parser raises for a wrong flag or word; typer gives the class no name of its own.
+_UsageError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "ClickException"
+)
+
+
 def main() -> None:
     """The console script."""
-    words = sys.argv[1:]
-    known = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
-    if words and not words[0].startswith("-") and words[0] not in known:
-        _refuse_command(words[0], known)
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        code = EXIT_INTERRUPTED
+    except _UsageError as error:
+        code = _refuse(error)
+    sys.exit(code or EXIT_DONE)
 
 
-def _refuse_command(word: str, known: set[str]) -> None:
-    shown = "a URI" if looks_like_url(word) or "@" in word else repr(word)
-    error = ConfigError(
-        f"{shown} is not a command", hint=f"one of {', '.join(sorted(known))}: tailrace run SOURCE TARGET"
-    )
-    print_error(error)
-    if "--json" in sys.argv:
-        print_json({"error": error_json(error)})
-    sys.exit(EXIT_USAGE)
+def _refuse(error: Exception) -> int:
+    """The parser's message by our own way, since it may quote a URI."""
+    text = getattr(error, "format_message", lambda: str(error))()
+    if len(sys.argv) == 1:
+        sys.stderr.write(f"{text}\n")  # the help
+        return EXIT_USAGE
+    report = reporter("--json" in sys.argv)
+    report(ConfigError(text.rstrip("."), code="USAGE", hint="tailrace --help, tailrace COMMAND --help"))
+    return EXIT_USAGE

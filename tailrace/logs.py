@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+from tailrace_schemas.uri import redact
+
 Format = Literal["text", "json"]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -25,7 +27,7 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        return f"{at} {record.levelname.lower():7} {self._process}: {record.getMessage()}{fields}"
+        return redact(f"{at} {record.levelname.lower():7} {self._process}: {record.getMessage()}{fields}")
 
 
 class JsonLines(logging.Formatter):
@@ -40,7 +42,7 @@ class JsonLines(logging.Formatter):
             "process": self._process,
             "message": record.getMessage(),
         }
-        return json.dumps(data | _fields(record), ensure_ascii=False, default=str)
+        return redact(json.dumps(data | _fields(record), ensure_ascii=False, default=str))
 
 
 def set_up(process: str, level: str, line_format: Format) -> None:

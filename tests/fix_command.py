@@ -7,16 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+NO_VARIABLES: Mapping[str, str] = {}
 COMMAND = [sys.executable, "-P", "-m", "tailrace"]
 
 
-def environment(state_home: Path, **variables: str) -> dict[str, str]:
+def environment(state_home: Path, variables: Mapping[str, str]) -> dict[str, str]:
     """The test's own environment, the packages by full path, and a state home of the test's own."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
     return {**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(state_home), **variables}
@@ -42,15 +43,15 @@ class Ended:
         return self.out + self.err
 
 
-def tailrace(state_home: Path, *words: str, timeout: float = 60, stdin: str = "", **variables: str) -> Ended:
+def tailrace(state_home: Path, *words: str, timeout: float = 60, variables: Mapping[str, str] = NO_VARIABLES) -> Ended:
     """Run it to its end. Never may it show a traceback."""
     done = subprocess.run(
         [*COMMAND, *words],
-        input=stdin,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=environment(state_home, **variables),
+        env=environment(state_home, variables),
         check=False,
     )
     ended = Ended(done.returncode, done.stdout, done.stderr)
@@ -84,7 +85,7 @@ class Started:
 
 
 @contextmanager
-def started(state_home: Path, *words: str, **variables: str) -> Iterator[Started]:
+def started(state_home: Path, *words: str, variables: Mapping[str, str] = NO_VARIABLES) -> Iterator[Started]:
     """A command that runs until the test ends it; killed at the end if the test did not."""
     process = subprocess.Popen(
         [*COMMAND, *words],
@@ -92,7 +93,7 @@ def started(state_home: Path, *words: str, **variables: str) -> Iterator[Started
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(state_home, **variables),
+        env=environment(state_home, variables),
         start_new_session=True,
     )
     try:
@@ -100,4 +101,6 @@ def started(state_home: Path, *words: str, **variables: str) -> Iterator[Started
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        if process.stdout is not None and not process.stdout.closed:
+            # Shown by pytest when the test fails.
+            print(*process.communicate(), sep="\n")

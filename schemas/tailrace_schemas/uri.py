@@ -48,6 +48,7 @@ TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
 OPTIONS = {"progress": "schema.table that keeps a sink's progress, instead of tailrace.progress"}
 
 _REFERENCE = re.compile(r"\$\{(env|file):([^{}]+)\}")
+_LOGIN = re.compile(r"""(://[^:/@\s]*):[^\s"']*@""")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?\Z")
 
 
@@ -217,6 +218,11 @@ def default_sslmode(host: str) -> SslMode:
 def looks_like_url(text: str) -> bool:
     """An argument with a scheme, of whatever kind; else it is a file name."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def redact(text: str) -> str:
+    """`text` without the passwords of URIs in it: the last defence of whatever prints words that a user gave."""
+    return _LOGIN.sub(r"\1:***@", text)
 
 
 def parse_database_url(text: str) -> DatabaseUrl:

@@ -3,7 +3,7 @@
 import pytest
 
 from tailrace_schemas.errors import ConfigError
-from tailrace_schemas.uri import DatabaseUrl, Secret, libpq_parameters, looks_like_url, parse_database_url
+from tailrace_schemas.uri import DatabaseUrl, Secret, libpq_parameters, looks_like_url, parse_database_url, redact
 
 CANARY = "c4nary/p@ss:w%rd?#"
 QUOTED = "c4nary%2Fp@ss:w%25rd%3F%23"
@@ -168,3 +168,8 @@ def test_a_file_name_does_not_look_like_a_url() -> None:
     assert looks_like_url("postgresql://h/d")
     assert not looks_like_url("C:/pipeline.yaml")
     assert not looks_like_url("pipeline.yaml")
+
+
+def test_passwords_of_uris_inside_a_text_are_redacted() -> None:
+    text = "got postgresql://u:c4nary@x@h/d and kafka://u:c4nary@k:1?x, but http://h:80/a and a@b stay"
+    assert redact(text) == "got postgresql://u:***@h/d and kafka://u:***@k:1?x, but http://h:80/a and a@b stay"
