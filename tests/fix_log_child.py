@@ -1,4 +1,6 @@
-"""Child processes of the embedded log's tests: a writer to be killed and a reader that watches it.
+"""Child processes of the logs' tests: a writer to be killed or frozen and a reader that watches it.
+
+PATH is that of an embedded log, or kafka://host:port with the prefix in CRASH_PREFIX.
 
     python fix_log_child.py write PATH LAST     one line `<seq>` on stdout for every acknowledged log transaction
     python fix_log_child.py read PATH LAST      checks every log transaction up to LAST, then prints `seen`
@@ -7,6 +9,7 @@
 What log transaction N holds is a function of N, so whoever reads it knows what must be there.
 """
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -14,18 +17,22 @@ from pathlib import Path
 from librt.strings import BytesWriter
 
 from tailrace_log.embedded import EmbeddedLog, EmbeddedWriter
-from tailrace_log.log import Batch, CommitRecord, Marker
+from tailrace_log.log import Batch, CommitRecord, EventLog, Marker
 from tailrace_schemas.errors import LogUnavailableError
 from tailrace_schemas.wire import put_frame
 
-TOPICS = ("crash.public.a", "crash.public.b")
+PREFIX = "crash"
 PARTITIONS = 2
 SINK = "watcher"
 
 
-def batches_of(seq: int) -> list[Batch]:
+def topics_of(prefix: str = PREFIX) -> tuple[str, str]:
+    return f"{prefix}.public.a", f"{prefix}.public.b"
+
+
+def batches_of(seq: int, prefix: str = PREFIX) -> list[Batch]:
     chance = random.Random(seq)
-    places = [(topic, partition) for topic in TOPICS for partition in range(PARTITIONS)]
+    places = [(topic, partition) for topic in topics_of(prefix) for partition in range(PARTITIONS)]
     return [_batch(chance, topic, partition) for topic, partition in chance.sample(places, chance.randint(0, 4))]
 
 
@@ -38,25 +45,35 @@ def _batch(chance: random.Random, topic: str, partition: int) -> Batch:
     return Batch(topic, partition, count, out.getvalue())
 
 
-def record_of(seq: int) -> CommitRecord:
-    marker = Marker("schema", "public", "a", TOPICS[0], {0: 0})
+def record_of(seq: int, prefix: str = PREFIX) -> CommitRecord:
+    marker = Marker("schema", "public", "a", topics_of(prefix)[0], {0: 0})
     return CommitRecord(
         seq, "crash", "stream", {}, f"{seq}", markers=(marker,), load_full=seq % 10 == 0, written_ms=seq
     )
 
 
-def write(path: Path, last: int) -> None:
-    log = EmbeddedLog(path, "crash", PARTITIONS)
+def open_log(place: str) -> EventLog:
+    if not place.startswith("kafka://"):
+        return EmbeddedLog(Path(place), PREFIX, PARTITIONS)
+    from fix_kafka import kafka_settings
+
+    from tailrace_log.kafka import KafkaLog
+
+    return KafkaLog(kafka_settings(place.removeprefix("kafka://"), os.environ["CRASH_PREFIX"]))
+
+
+def write(place: str, last: int) -> None:
+    log = open_log(place)
     writer = log.writer("crash", [SINK])
     known = writer.open()
-    writer.ensure_topics(dict.fromkeys(TOPICS, PARTITIONS))
+    writer.ensure_topics(dict.fromkeys(topics_of(log.prefix), PARTITIONS))
     for seq in range(known[-1].seq + 1 if known else 0, last + 1):
-        writer.write(batches_of(seq), record_of(seq))
+        writer.write(batches_of(seq, log.prefix), record_of(seq, log.prefix))
         print(seq, flush=True)
 
 
-def read(path: Path, last: int) -> None:
-    log = EmbeddedLog(path, "crash", PARTITIONS)
+def read(place: str, last: int) -> None:
+    log = open_log(place)
     reader = log.reader()
     after = -1
     while after < last:
@@ -70,14 +87,15 @@ def read(path: Path, last: int) -> None:
     log.close()
 
 
-def fill(path: Path, reserve: int) -> None:
+def fill(place: str, reserve: int) -> None:
     """Without a reserve the disk is really full and a person frees space; with one the sink's progress does."""
+    path = Path(place)
     ballast = path.with_name("ballast")
     ballast.write_bytes(bytes(24 << 20))
-    log = EmbeddedLog(path, "crash", PARTITIONS, reserve_bytes=reserve)
+    log = EmbeddedLog(path, PREFIX, PARTITIONS, reserve_bytes=reserve)
     writer, reader = log.writer("crash", [SINK]), log.reader()
     writer.open()
-    writer.ensure_topics(dict.fromkeys(TOPICS, PARTITIONS))
+    writer.ensure_topics(dict.fromkeys(topics_of(), PARTITIONS))
     full_at = _write_until_full(writer, 0)
     assert full_at > 5
     if reserve:
@@ -107,4 +125,4 @@ def _write_until_full(writer: EmbeddedWriter, seq: int) -> int:
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read, "fill": fill}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+    {"write": write, "read": read, "fill": fill}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

@@ -122,7 +122,7 @@ def test_a_writer_frozen_while_another_took_over_writes_nothing_more(tmp_path: P
         writer = log.writer("crash", [fix_log_child.SINK])
         stack.callback(writer.close)
         following = writer.open()[-1].seq + 1
-        writer.ensure_topics(dict.fromkeys(fix_log_child.TOPICS, 2))
+        writer.ensure_topics(dict.fromkeys(fix_log_child.topics_of(), 2))
 
         zombie.send_signal(signal.SIGCONT)
         assert b"FencedError" in zombie.communicate(timeout=60)[1]
