@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, cast
 
 from tailrace.state import StateFolder
 from tailrace_capture.service import CaptureSettings
 from tailrace_capture.source import Source
 from tailrace_log.log import EventLog
+from tailrace_log.open import open_log
 from tailrace_schemas.errors import ConfigError
 from tailrace_schemas.log_uri import KafkaLogUrl
 from tailrace_schemas.settings import PipelineSettings, SinkSettings
@@ -37,35 +37,33 @@ def open_event_log(settings: PipelineSettings, state: StateFolder) -> EventLog:
         ConfigError: the path or a driver cannot be used.
         LogUnavailableError: try again.
     """
-    if isinstance(settings.log, KafkaLogUrl):
-        return _open_kafka(settings, settings.log)
-    from tailrace_log.embedded import EmbeddedLog
-
-    # One reader per sink and no consumers elsewhere: partitions would only cut batches into smaller ones.
-    path = state.log_file if settings.log.path is None else Path(settings.log.path)
-    return EmbeddedLog(path, settings.prefix, partitions=1)
-
-
-def _open_kafka(settings: PipelineSettings, url: KafkaLogUrl) -> EventLog:
-    open_kafka = _load("tailrace_log.kafka:open_kafka_log", "the Kafka log")
-    return cast("EventLog", open_kafka(url, settings))
+    return open_log(
+        settings.log,
+        prefix=settings.name,
+        state=state.path,
+        kafka=settings.kafka,
+        topics=settings.topics,
+        auto_register=settings.registry.auto_register,
+    )
 
 
-def open_source(settings: PipelineSettings, state: StateFolder) -> Source:
-    """
+def open_source(settings: PipelineSettings, state: StateFolder, log_id: str = "") -> Source:
+    """`log_id`: of the log it will feed, by which it knows what a start that died left behind; empty where nothing is
+    captured.
+
     Raises:
         ConfigError: no such engine, or its driver is not installed.
     """
     engine = settings.source.url.engine
     if engine == "postgresql":
-        return _open_postgres(settings, state)
+        return _open_postgres(settings, state, log_id)
     if engine in ("mysql", "mariadb"):
         return _open_mysql(settings)
     factory = _find("tailrace.sources", {}, engine)
     return cast("Source", factory(settings.source, settings.prefix))
 
 
-def _open_postgres(settings: PipelineSettings, state: StateFolder) -> Source:
+def _open_postgres(settings: PipelineSettings, state: StateFolder, log_id: str) -> Source:
     module = _import("tailrace_capture.postgres.source", "a Postgres source")
     source = settings.source
     wanted = module.PostgresSettings(
@@ -74,6 +72,9 @@ def _open_postgres(settings: PipelineSettings, state: StateFolder) -> Source:
         publication=source.publication,
         prefix=settings.prefix,
         selects=source.selection.selects,
+        # Consumers other than ours would write a placeholder over the value (rule C7).
+        whole_images=isinstance(settings.log, KafkaLogUrl) and not settings.allow_partial_images,
+        owner=log_id,
         spool=state.spool,
     )
     return cast("Source", module.open_source(wanted))
@@ -157,6 +158,8 @@ def capture_settings(settings: PipelineSettings, until_current: bool, connect_ti
         start=settings.start,
         until_current=until_current,
         key_bytes=settings.partition_by == "key_bytes",
+        heartbeat_seconds=settings.source.heartbeat_seconds,
+        transaction_metadata=settings.transaction_metadata,
         connect_timeout=connect_timeout,
     )
 

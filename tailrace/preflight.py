@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
 
 from tailrace.pipeline import open_sink, open_source
 from tailrace.state import StateFolder
@@ -16,8 +16,6 @@ from tailrace_schemas.table import TableSchema
 from tailrace_schemas.uri import DatabaseUrl
 
 RETRY_SECONDS = 1.0
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -49,9 +47,10 @@ def examine(settings: PipelineSettings, state: StateFolder, timeout: float) -> P
     for `timeout` seconds."""
     out = Preflight(_tls_findings(settings))
     deadline = time.monotonic() + timeout
-    _part(out, deadline, lambda: _examine_source(settings, state, out))
+    _part(out, deadline, partial(_examine_source, settings, state, out))
+    mapped = map_namespaces(settings, out.tables)
     for sink in settings.sinks:
-        _part(out, deadline, lambda sink=sink: _examine_sink(settings, sink, out))  # type: ignore[misc]
+        _part(out, deadline, partial(_examine_sink, mapped, sink, out))
     return out
 
 

@@ -62,7 +62,7 @@ def capture_process(settings: PipelineSettings, state: StateFolder, options: Pro
         if event_log is None:
             return EXIT_DONE
         with closing(event_log):
-            source = open_source(resolved, state)
+            source = open_source(resolved, state, event_log.log_id)
             wanted = capture_settings(resolved, options.until_current, timeout(options))
             run_capture(source, event_log, wanted, life.stop, status)
     stopped = [table for table, shown in status.tables.items() if shown.state == "stopped"]

@@ -70,7 +70,7 @@ class _Capture(threading.Thread):
         self, settings: PipelineSettings, state: StateFolder, event_log: EventLog, life: Lifeline, timeout: float
     ) -> None:
         super().__init__(name="capture", daemon=True)
-        self._source = open_source(settings, state)
+        self._source = open_source(settings, state, event_log.log_id)
         self._settings = capture_settings(settings, until_current=False, connect_timeout=timeout)
         self._log, self.stopping = event_log, life.stop
         self.error: TailraceError | None = None

@@ -43,17 +43,23 @@ MAX_NAME = 54  # with "tailrace_" in front it is a slot name: NAMEDATALEN - 1 = 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SLOT = re.compile(r"[a-z0-9_]{1,63}")
 # librdkafka keys on which the guarantees rest; another value would break them in silence.
-_OWN_KAFKA_KEYS = frozenset(
+OWN_KAFKA_KEYS = frozenset(
     {
         "acks",
         "auto.offset.reset",
         "bootstrap.servers",
+        "delivery.timeout.ms",
         "enable.auto.commit",
         "enable.auto.offset.store",
         "enable.idempotence",
+        "enable.partition.eof",
         "group.id",
         "isolation.level",
+        "max.in.flight",
+        "max.in.flight.requests.per.connection",
+        "message.timeout.ms",
         "request.required.acks",
+        "transaction.timeout.ms",
         "transactional.id",
     }
 )
@@ -137,7 +143,7 @@ def _scalar_text(value: object) -> object:
 
 
 def _own_keys(value: dict[str, str]) -> dict[str, str]:
-    if own := sorted(_OWN_KAFKA_KEYS & value.keys()):
+    if own := sorted(OWN_KAFKA_KEYS & value.keys()):
         raise _problem(f"{', '.join(own)} cannot be set: Tailrace's guarantees rest on its own value")
     return value
 

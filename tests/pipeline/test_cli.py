@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 import yaml
 from fix_command import Ended, started, tailrace
 from fix_servers import private_server, wait_until
+
+from tailrace_schemas.uri import parse_database_url
 
 pytestmark = pytest.mark.servers
 SERVER = "POSTGRES18"
@@ -385,3 +388,50 @@ def test_cdc_begins_now(source: str, target: str, tmp_path: Path) -> None:
         process.send(signal.SIGTERM)
         assert process.end(30).code == 0
     assert rows(target, "children") == []
+
+
+def test_postgres_goes_into_the_mysql_database_that_the_target_names(
+    source: str, mysql_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    target = mysql_database("MARIADB118")
+    assert run(tmp_path, source, target, "--until-current").code == 0
+    run_sql(source, "update parents set name = 'changed' where id = 7; delete from children where id > 100")
+    ended = run(tmp_path, source, target, "--until-current")
+    assert ended.code == 0, ended.text
+    expected = values(source, "select count(*) || ' ' || sum(price) from children")
+    assert mysql_values(target, "select concat(count(*), ' ', sum(price)) from children") == expected
+    assert mysql_values(target, "select name from parents where id = 7") == ["changed"]
+    assert "TAILRACE_MYSQL_PASSWORD is not set" in tailrace(tmp_path, "drop", "--yes").err
+    dropped = tailrace(tmp_path, "drop", "--yes", variables={"TAILRACE_MYSQL_PASSWORD": "pw"})
+    assert dropped.code == 0, dropped.text
+    assert slots(source) == []
+    assert mysql_values(target, f"select count(*) from tailrace.progress where pipeline = '{name_of(source)}'") == [0]
+
+
+def test_mariadb_arrives_in_postgres_under_its_databases_name(
+    target: str, mysql_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    source = mysql_database("MARIADB118")
+    mysql_values(source, "create table t (id int primary key, price decimal(8,2), at datetime(3))")
+    mysql_values(source, "insert into t values (1, 2.50, '2024-02-29 01:02:03.004'), (2, null, null)")
+    assert run(tmp_path, source, target, "--until-current").code == 0
+    mysql_values(source, "update t set price = 9.99 where id = 2")
+    ended = run(tmp_path, source, target, "--until-current")
+    assert ended.code == 0, ended.text
+    assert rows(target, f"{name_of(source)}.t") == ['(1,2.50,"2024-02-29 01:02:03.004")', "(2,9.99,)"]
+
+
+def mysql_values(url: str, query: str) -> list[Any]:
+    """Autocommit; the first column."""
+    parts = parse_database_url(url)
+    connection = pymysql.connect(
+        host=parts.host,
+        port=parts.port,
+        user=parts.user,
+        password=parts.password.reveal() if parts.password else "",
+        database=parts.database,
+        autocommit=True,
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return [row[0] for row in cursor.fetchall()]
