@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from tailrace_schemas import types
 from tailrace_schemas.errors import TableStopError
@@ -166,6 +167,11 @@ class Described:
     oid: int
     schema: TableSchema
     signature: Signature
+
+
+def type_sql(native: str) -> sql.SQL:
+    """A type's spelling by format_type(), quoted by the server where it must be, for use in a statement."""
+    return sql.SQL(native)  # pyright: ignore[reportArgumentType]
 
 
 def all_tables(connection: Rows) -> list[tuple[int, TableId]]:

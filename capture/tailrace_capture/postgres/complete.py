@@ -11,7 +11,7 @@ import struct
 
 from psycopg import sql
 
-from tailrace_capture.postgres.catalog import Rows
+from tailrace_capture.postgres.catalog import Rows, type_sql
 from tailrace_schemas.table import TableSchema
 
 Field = tuple[bytes, bytes]  # kind (n, u, t), text
@@ -71,7 +71,7 @@ def _ask(connection: Rows, schema: TableSchema, new: list[Field], missing: list[
             sql.SQL("{} = {}::{}").format(
                 sql.Identifier(name),
                 sql.Literal(new[numbers[name]][1].decode()),
-                sql.SQL(columns[numbers[name]].native),
+                type_sql(columns[numbers[name]].native),
             )
             for name in schema.key
         ),

@@ -28,8 +28,8 @@ def findings(
     return out
 
 
-def _one(connection: Rows, query: sql.SQL | str, *parameters: object) -> object:
-    row = connection.execute(query, parameters).fetchone()
+def _one(connection: Rows, query: str, *parameters: object) -> object:
+    row = connection.execute(query.encode(), parameters).fetchone()
     return None if row is None else row[0]
 
 

@@ -12,6 +12,7 @@ import time
 
 import psycopg
 from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 from tailrace_capture.postgres.catalog import Rows
 from tailrace_schemas.errors import PositionLostError, SourceUnavailableError, StopError
@@ -74,7 +75,7 @@ class ReplicationStream:
 
     def __init__(self, url: DatabaseUrl, application: str) -> None:
         words = parameters(url, application, replication="database")
-        conninfo = psycopg.conninfo.make_conninfo("", **words)
+        conninfo = make_conninfo("", **words)
         self._connection = pq.PGconn.connect(conninfo.encode())
         if self._connection.status != pq.ConnStatus.OK:
             raise SourceUnavailableError(

@@ -7,6 +7,7 @@ import io
 import select
 import time
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import fastavro
 import psycopg
@@ -194,13 +195,13 @@ def _sqlstate(result: pq.abc.PGresult) -> str:
     return (result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000").decode()
 
 
-def _bound(schema: TableSchema, operator: str, bound: Sequence[str] | None) -> list[sql.Composable]:
+def _bound(schema: TableSchema, operator: Literal[">=", "<"], bound: Sequence[str] | None) -> list[sql.Composable]:
     """`(k1, k2) >= (v1, v2)` with typed literals; empty for an open end."""
     if bound is None:
         return []
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in schema.key_columns)
     texts = sql.SQL(", ").join(
-        sql.SQL("{}::{}").format(sql.Literal(text), sql.SQL(column.native))
+        sql.SQL("{}::{}").format(sql.Literal(text), catalog.type_sql(column.native))
         for column, text in zip(schema.key_columns, bound, strict=True)
     )
     return [sql.SQL("({}) {} ({})").format(names, sql.SQL(operator), texts)]

@@ -10,7 +10,7 @@ import struct
 import time
 from pathlib import Path
 
-import psycopg
+from psycopg import sql
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.postgres import catalog, pgoutput
@@ -308,7 +308,7 @@ class Stream:
         self._codec.as_it_is = False
 
     def _quoted(self, table: TableId) -> str:
-        return psycopg.sql.Identifier(*table).as_string(self._side)
+        return sql.Identifier(*table).as_string(self._side)
 
     def _stop(self, table: TableId, error: TableStopError, oid: int) -> None:
         error.table = table
