@@ -90,7 +90,8 @@ class Sql:
         return found.tables[table]
 
     def close(self) -> None:
-        self.connection.close()
+        if self.connection.open:
+            self.connection.close()
 
 
 def table_feed(schema: TableSchema) -> TableFeed:

@@ -247,6 +247,8 @@ class Feed:
         """
         self._publisher.check()
         if self._wanting_still:
+            if self._marks and self._transaction is None:
+                self._cut_here()  # a table new to the log is announced there before any chunk of it
             self._stand_still()
         self._planner.check()
         if self._transaction is not None:

@@ -292,7 +292,7 @@ def parse_maria_gtid(body: bytes, server: int) -> MariaGtid:
     no use here: rows arrive the same way."""
     reader = Reader(body)
     sequence, domain, flags = reader.uint(8), reader.uint(4), reader.uint(1)
-    reader.take(8 if flags & _MARIA_GROUP_COMMIT else 6 if reader.left >= 6 else 0)
+    reader.take(8 if flags & _MARIA_GROUP_COMMIT else 0)
     xid = None
     if flags & (_MARIA_PREPARED_XA | _MARIA_COMPLETED_XA):
         format_id, first, second = reader.take(4), reader.uint(1), reader.uint(1)
@@ -356,6 +356,7 @@ _STATUS_SIZES = {
     18: 2,  # default_collation_for_utf8mb4
     19: 1,  # sql_require_primary_key
     20: 1,  # default_table_encryption
+    21: 1,  # of MySQL 9, in statement format
     128: 3,  # hrnow
     129: 8,  # xid of a DDL
     130: 2,  # gtid_flags3

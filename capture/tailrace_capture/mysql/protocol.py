@@ -71,23 +71,18 @@ class DumpClient:
         inner(self._connection)._execute_command(command, body)
 
     def from_place(self, place: FilePlace) -> None:
-        """
-        Raises:
-            StopError: MariaDB has no dump from a position past 4 GiB (code POSITION).
-        """
+        """A place past 4 GiB cannot be asked for in every mode, so the dump then begins with the file, and the caller
+        drops what it knows."""
         with classified("start the dump"):
-            if self.mariadb:
-                if place.pos >= 1 << 32:
-                    raise StopError(f"{place} is past 4 GiB, which MariaDB cannot start from", code="POSITION")
-                self._dump_file(place.file, place.pos)
-            else:
-                self._dump_gtid(place, self._flags, encode_gtids(GtidSet({})))
+            self._dump_file(place.file, place.pos if place.pos < 1 << 32 else 4)
         self._begin()
 
     def from_gtids(self, gtids: GtidSet) -> None:
         """Everything that is not in `gtids`."""
         with classified("start the dump"):
-            self._dump_gtid(FilePlace("", 4), self._flags | THROUGH_GTID, encode_gtids(gtids))
+            data = encode_gtids(gtids)
+            head = struct.pack("<HIIQ", self._flags | THROUGH_GTID, self._server_id, 0, 4)
+            self._command(COM_BINLOG_DUMP_GTID, head + struct.pack("<I", len(data)) + data)
         self._begin()
 
     def from_maria_gtids(self, gtids: MariaGtids) -> None:
@@ -99,11 +94,6 @@ class DumpClient:
 
     def _dump_file(self, file: str, pos: int) -> None:
         self._command(COM_BINLOG_DUMP, struct.pack("<IHI", pos, self._flags, self._server_id) + file.encode())
-
-    def _dump_gtid(self, place: FilePlace, flags: int, gtids: bytes) -> None:
-        file = place.file.encode()
-        head = struct.pack("<HII", flags, self._server_id, len(file)) + file + struct.pack("<Q", place.pos)
-        self._command(COM_BINLOG_DUMP_GTID, head + struct.pack("<I", len(gtids)) + gtids)
 
     def _begin(self) -> None:
         # Everything before the dump was answered, so pymysql's buffered file holds nothing of it.

@@ -17,12 +17,13 @@ from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql import ddl, rows
 from tailrace_capture.mysql import table_map as tm
 from tailrace_capture.mysql.connection import ask
-from tailrace_capture.mysql.held import Piece
+from tailrace_capture.mysql.held import Held, Piece
 from tailrace_capture.mysql.keys import Bound, KeyReader, condition, in_range, literal_of
 from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.plan import differences, plan_of
 from tailrace_capture.mysql.protocol import DumpClient, events
 from tailrace_capture.mysql.stop import stop_error
+from tailrace_capture.mysql.xa import row_pieces
 from tailrace_capture.source import TableFeed, TableMovedError
 from tailrace_log.frames import TopicBuffer
 from tailrace_schemas.errors import SourceUnavailableError
@@ -30,12 +31,11 @@ from tailrace_schemas.gtid import GtidSet
 from tailrace_schemas.position import FilePlace
 
 READ_AHEAD_SECONDS = 60.0
-_ROW_EVENTS = frozenset({19, 23, 24, 25, 30, 31, 32, 39})
 
 
 class SetBack:
     """One chunk's. `start`, `end`: the part of the log to read ahead; `listed`: the boundary E1; `prepared`: rows of XA
-    transactions prepared before `start`."""
+    transactions prepared before `start`; `look_back` finds those of older ones."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class SetBack:
         start: FilePlace,
         end: FilePlace,
         prepared: dict[bytes, list[Piece]],
+        look_back: Callable[[bytes], Held | None],
         dump: Callable[[], DumpClient],
         coder: Callable[[Callable[[bytes], rows.Plan | None]], rows.RowCoder],
         connect: Callable[[], Connection[Any]],
@@ -51,6 +52,7 @@ class SetBack:
     ) -> None:
         self._table, self._listed, self._start, self._end = table, listed, start, end
         self._prepared = dict(prepared)
+        self._look_back = look_back
         self._dump, self._connect, self._charsets = dump, connect, charsets
         self._coder = coder(self._lookup)
         self._coder.collect = {}
@@ -92,7 +94,6 @@ class SetBack:
         checksum = 4 if client.checksum else 0
         group: list[Piece] = []
         outside = False
-        xid = b""
         for event in events(client, 10.0):
             if time.monotonic() > deadline:
                 raise SourceUnavailableError("the log could not be read ahead in time")
@@ -111,13 +112,11 @@ class SetBack:
             if header.type in (bl.GTID, bl.GTID_TAGGED):
                 gtid = bl.parse_tagged_gtid(body) if header.type == bl.GTID_TAGGED else bl.parse_mysql_gtid(body)
                 outside = not self._listed.has(gtid.source, gtid.number)
-                group, xid = [], b""
-            elif header.type in _ROW_EVENTS:
-                group.append(Piece(event, 0, len(event), 0, checksum))
-            elif header.type == bl.TRANSACTION_PAYLOAD:
-                xid = self._payload(bl.payload_events(body), group) or xid
+                group = []
+            elif pieces := row_pieces(event, header, body, checksum):
+                group += pieces
             elif header.type == bl.QUERY:
-                xid = self._statement(body, outside) or xid
+                self._statement(body, outside)
             elif header.type == bl.XA_PREPARE:
                 prepare = bl.parse_xa_prepare(body)
                 if not prepare.one_phase:
@@ -136,25 +135,20 @@ class SetBack:
     def _beyond(self, file: str, pos: int) -> bool:
         return self._end.at_or_before(FilePlace(file, pos))
 
-    def _payload(self, data: bytes, group: list[Piece]) -> bytes:
-        at = 0
-        while at < len(data):
-            size = bl.parse_header(data, at).size
-            if size < bl.HEADER or at + size > len(data):
-                raise bl.corrupt("a transaction payload with an event that ends outside")
-            if data[at + 4] in _ROW_EVENTS:
-                group.append(Piece(data, at, at + size, 0, 0))
-            at += size
-        return b""
-
-    def _statement(self, body: bytes, outside: bool) -> bytes:
+    def _statement(self, body: bytes, outside: bool) -> None:
         query = bl.parse_query(body)
         statement = ddl.parse_statement(query.text.decode("utf-8", "surrogateescape"), query.database.decode())
         if statement.kind == "xa commit" and outside:
-            self._collect(self._open.pop(statement.xid, self._prepared.get(statement.xid, [])))
+            self._collect(self._prepared_rows(statement.xid))
         elif self._table.schema.table in statement.tables and statement.kind not in ("data", "alter"):
             raise TableMovedError(self._table.schema)
-        return statement.xid if statement.kind == "xa start" else b""
+
+    def _prepared_rows(self, xid: bytes) -> list[Piece]:
+        for known in (self._open, self._prepared):
+            if xid in known:
+                return known[xid]
+        held = self._look_back(xid)
+        return [] if held is None else list(held.pieces())
 
     def _collect(self, group: list[Piece]) -> None:
         try:

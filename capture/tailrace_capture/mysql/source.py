@@ -19,6 +19,7 @@ from tailrace_capture.feed import Feed
 from tailrace_capture.mysql import catalog, jsonb, keys, preflight, rows
 from tailrace_capture.mysql.catalog import Catalogue
 from tailrace_capture.mysql.connection import ask, connect, is_mariadb, quote
+from tailrace_capture.mysql.held import Held
 from tailrace_capture.mysql.layouts import Layouts, binlog_status, log_end
 from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.progress import BinlogPosition, BinlogSnapshot, Progress, binlog_position, reading_start
@@ -26,6 +27,7 @@ from tailrace_capture.mysql.protocol import DumpClient
 from tailrace_capture.mysql.setback import SetBack
 from tailrace_capture.mysql.snapshot import ChunkReader
 from tailrace_capture.mysql.stream import Stream
+from tailrace_capture.mysql.xa import find_prepared
 from tailrace_capture.source import KeyOrder, Resume, Snapshot, SnapshotReader, TableFeed
 from tailrace_schemas.errors import Finding, InvariantError, PositionLostError, StopError, TailraceError
 from tailrace_schemas.gtid import GtidSet, MariaGtids
@@ -243,7 +245,8 @@ class MySqlSource:
             client = DumpClient(self._settings.url, self._settings.server_id)
             try:
                 self._start(client, position)
-                self._stream = Stream(client, feed, Progress.at(position), layouts, self._head(), log_end(side))
+                progress, end = Progress.at(position), log_end(side)
+                self._stream = Stream(client, feed, progress, layouts, self._head(), end, self._look_back)
                 self._stream.run()
             finally:
                 client.close()
@@ -332,15 +335,22 @@ class MySqlSource:
             start,
             end,
             self._stream.prepared(),
+            self._look_back,
             self._side_dump,
             self._coder,
             self._connect,
             self._known_charsets(),
         )
 
-    def _side_dump(self) -> DumpClient:
+    def _side_dump(self, until_end: bool = False) -> DumpClient:
         # Any id that no replica has; the server cuts off a second dump under the same one.
-        return DumpClient(self._settings.url, random.SystemRandom().randrange(1 << 31, 1 << 32))
+        number = random.SystemRandom().randrange(1 << 31, 1 << 32)
+        return DumpClient(self._settings.url, number, until_end=until_end)
+
+    def _look_back(self, xid: bytes) -> Held | None:
+        with self._lock:
+            files = [str(row[0]) for row in ask(self.sql, "SHOW BINARY LOGS")]
+        return find_prepared(lambda: self._side_dump(until_end=True), files, xid)
 
     def plan(self, table: TableSchema, chunk_rows: int) -> list[list[str]]:
         with self._lock:

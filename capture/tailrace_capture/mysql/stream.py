@@ -7,6 +7,7 @@ hold is handed on as it comes. XA transactions are held from their prepare to th
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from tailrace_capture.mysql.layouts import Layouts
 from tailrace_capture.mysql.progress import Gtid, Progress
 from tailrace_capture.mysql.protocol import DumpClient, Packets, error_of
 from tailrace_capture.mysql.stop import statement_error, stop_error
+from tailrace_capture.mysql.xa import ROW_EVENTS
 from tailrace_capture.source import TableFeed, Transaction
 from tailrace_schemas.errors import SourceUnavailableError, StopError
 from tailrace_schemas.position import FilePlace, FilePosition
@@ -26,10 +28,7 @@ from tailrace_schemas.table import TableId
 
 POLL_SECONDS = 0.005
 SILENCE_SECONDS = 60.0
-_ROW_EVENTS = frozenset(
-    {bl.TABLE_MAP, bl.WRITE_ROWS_V1, bl.UPDATE_ROWS_V1, bl.DELETE_ROWS_V1, bl.WRITE_ROWS, bl.UPDATE_ROWS}
-    | {bl.DELETE_ROWS, bl.PARTIAL_UPDATE_ROWS}
-)
+log = logging.getLogger("tailrace.capture")
 
 
 @dataclass(slots=True)
@@ -51,13 +50,21 @@ class Group:
 
 
 class Stream:
-    """One run of a stream over one dump connection. `log_end`: the end of the log when the run began."""
+    """One run of a stream over one dump connection. `log_end`: the end of the log when the run began; `look_back`: the
+    rows of an XA transaction prepared before."""
 
     def __init__(
-        self, client: DumpClient, feed: Feed, progress: Progress, layouts: Layouts, head: bytes, log_end: FilePlace
+        self,
+        client: DumpClient,
+        feed: Feed,
+        progress: Progress,
+        layouts: Layouts,
+        head: bytes,
+        log_end: FilePlace,
+        look_back: Callable[[bytes], Held | None],
     ) -> None:
         self._client, self._feed, self._progress, self._layouts = client, feed, progress, layouts
-        self._log_end = log_end
+        self._log_end, self._look_back = log_end, look_back
         self._coder = rows.RowCoder(head, self._lookup, self._decide, jsonb.to_text, jsonb.patch)
         self._packets = Packets()
         self._checksum = client.checksum
@@ -142,7 +149,7 @@ class Stream:
             return
         start = FilePlace(self._file, self._pos)
         self._advance(header)
-        if header.type in _ROW_EVENTS:
+        if header.type in ROW_EVENTS:
             self._rows_alone(event)
         else:
             self._control(header, event, body, start)
@@ -302,15 +309,20 @@ class Stream:
         self._progress.prepared.pop(statement.xid, None)
         if statement.kind == "xa commit":
             if prepared is None and not self._progress.has(group.gtid, FilePlace(self._file, self._pos)):
-                raise StopError(
-                    "an XA transaction is committed that was prepared before the stream began",
-                    code="XA_UNKNOWN",
-                    detail=f"at {group.start}",
-                    hint="decide every prepared XA transaction (XA RECOVER lists them), then load the tables again",
-                )
+                self._decided_from_before(group, statement.xid)
             if prepared is not None:
                 group.held, group.start = prepared.held, prepared.start
         self._commit()
+
+    def _decided_from_before(self, group: Group, xid: bytes) -> None:
+        """Prepared before the stream began. Where its rows are no longer in the log either, every table starts again."""
+        held = self._look_back(xid)
+        if held is not None:
+            group.held = held
+            return
+        log.warning("an XA transaction was prepared in a log file that is purged: every table is loaded again")
+        for table in list(self._feed.tables):
+            group.statements.append(lambda t=table: self._feed.reload(t))  # type: ignore[misc]
 
     # --- other events
 
@@ -372,7 +384,7 @@ class Stream:
             stop = at + header.size
             if header.size < bl.HEADER or stop > len(events):
                 raise bl.corrupt("a transaction payload with an event that ends outside")
-            if header.type in _ROW_EVENTS:
+            if header.type in ROW_EVENTS:
                 self._rows(Piece(events, at, stop, 0, 0, start.pos))
             elif header.type == bl.TRANSACTION_PAYLOAD:
                 raise bl.corrupt("a transaction payload inside another")
