@@ -85,7 +85,7 @@ class Plan:
 
     `wires`, `ops`, `params`: W_ code, R_ code and its parameter; `item_*` the same for items of arrays.
     `key`: column numbers in key order, empty for a keyless table. `source` and its letters: see `Reader.skip_letters`.
-    `numbers`: column name → number.
+    `numbers`: column name → number. `null_zero_dates`: dates without a day or month become NULL.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Plan:
         source: bytes,
         numbers: dict[str, int],
         quoting: int,
+        null_zero_dates: bool = False,
     ) -> None:
         self.count: i64 = len(wires)
         self.wires = wires
@@ -114,6 +115,7 @@ class Plan:
         self.source = source
         self.numbers = numbers
         self.quoting: i64 = quoting
+        self.null_zero_dates = null_zero_dates
 
 
 @final
@@ -802,7 +804,7 @@ def is_hex(op: i64) -> bool:
 def put_field(w: BytesWriter, r: Reader, plan: Plan, i: i64, quoting: i64) -> None:
     """A value that is there, as it stands in a line or a VALUES list."""
     op: i64 = plan.ops[i]
-    if quoting != Q_SQL:
+    if quoting != Q_SQL or op == R_BOOL:  # MySQL: '1' is the letter for a bit(1), 1 is the number for every type
         put_value(w, r, plan, i, op, plan.params[i], quoting)
         return
     if is_hex(op):
@@ -861,6 +863,15 @@ def key_fields(r: Reader, plan: Plan, quoting: int) -> list[object]:
     if r.at != r.end:
         raise ValueError("a key that is longer or shorter than its frame")
     return out
+
+
+def exact_value(plan: Plan, column: int, text: str, quoting: int) -> object:
+    """A field given as the source's own text: bytes, or None for a zero date where that is asked for."""
+    op = plan.ops[column]
+    is_time = op in (R_DATE, R_STAMP_MS, R_STAMP_US, R_INSTANT_PG)
+    if plan.null_zero_dates and is_time and (text.startswith("0000") or "-00" in text[:10]):
+        return None
+    return exact_field(text, op, quoting)
 
 
 def exact_field(text: str, op: int, quoting: int) -> bytes:
@@ -1108,7 +1119,7 @@ class Compactor:
         for name, text in exact.items():
             if name.startswith("after."):
                 column = plan.numbers[name[6:]]
-                fields[column] = exact_field(text, plan.ops[column], int(plan.quoting))
+                fields[column] = exact_value(plan, column, text, int(plan.quoting))
         fresh = r.op != OP_UPDATE
         if names:
             earlier = self.fields_of(key)
@@ -1241,7 +1252,7 @@ def overlay(fields: list[object], exact: dict[str, str], image: str, plan: Plan,
     for name, text in exact.items():
         if name.startswith(image):
             column = plan.numbers[name[len(image) :]]
-            fields[column] = exact_field(text, plan.ops[column], quoting)
+            fields[column] = exact_value(plan, column, text, quoting)
 
 
 def source_order(r: Reader, binlog: bool) -> tuple[int, int, int]:

@@ -90,8 +90,8 @@ def item_of(column: Column) -> LogicalType:
     return column.type.item or LogicalType("text")
 
 
-def decode_plan(schema: TableSchema, dialect: Dialect) -> Plan:
-    """The plan for events written with `schema`, for a target that speaks `dialect`."""
+def decode_plan(schema: TableSchema, dialect: Dialect, *, null_zero_dates: bool = False) -> Plan:
+    """The plan for events written with `schema`, for a target that speaks `dialect`. `null_zero_dates`: see Plan."""
     columns = schema.columns
     numbers = {name: n for n, name in enumerate(avro.field_names(columns))}
     numbers |= {column.name: n for n, column in enumerate(columns)}
@@ -108,4 +108,5 @@ def decode_plan(schema: TableSchema, dialect: Dialect) -> Plan:
         source=_SOURCE[schema.engine],
         numbers=numbers,
         quoting=dialect.quoting,
+        null_zero_dates=null_zero_dates,
     )

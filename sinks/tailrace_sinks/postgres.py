@@ -265,7 +265,8 @@ class PostgresSink:
                 self._change_schema(connection, schema, None, None)
             target = self._fitting(connection, schema)
             self._stages += 1
-            self._applies[schema] = TableApply(schema, target, self._stages, self._careful)
+            zero = self._config.zero_dates == "null"
+            self._applies[schema] = TableApply(schema, target, self._stages, self._careful, zero)
         return self._applies[schema]
 
     def _change_schema(

@@ -31,12 +31,13 @@ class TableApply:
     target: TargetTable
     number: int
     careful: bool = False
+    null_zero_dates: bool = False
     plan: decode.Plan = field(init=False)
     has_stage: bool = False
     stage_is_dirty: bool = False
 
     def __post_init__(self) -> None:
-        self.plan = decode_plan(self.schema, POSTGRES)
+        self.plan = decode_plan(self.schema, POSTGRES, null_zero_dates=self.null_zero_dates)
         self.name = quoted(self.target.table)
         self.stage = f'pg_temp."tailrace_stage_{self.number}"'
         names = [column.name for column in self.schema.columns]

@@ -105,6 +105,8 @@ def _rejected(error: psycopg.Error, state: str, table: TableId | None) -> RowRej
     hint = "change the target's column or constraint"
     if state == "22001" and column and table:
         hint = f'ALTER TABLE "{table.schema}"."{table.name}" ALTER COLUMN "{column}" TYPE text'
+    if state in ("22007", "22008"):
+        hint = 'if it is a zero date of MySQL, set zero_dates to "null"; else change the column to text'
     return RowRejectedError(
         f'could not apply an event to "{table}"' if table else "could not apply an event",
         detail=f"{where}{reason}{by}",
