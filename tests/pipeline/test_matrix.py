@@ -20,7 +20,11 @@ SOURCES = ("POSTGRES14", "POSTGRES18", "MYSQL80", "MYSQL9", "MARIADB1011", "MARI
 TARGETS = ("POSTGRES18", "MARIADB118")
 LOGS = ("embedded", "kafka")
 
-SLICE = [("POSTGRES14", "POSTGRES18", "embedded"), ("POSTGRES18", "POSTGRES18", "embedded")]
+SLICE = [
+    ("POSTGRES14", "POSTGRES18", "kafka"),
+    ("POSTGRES18", "POSTGRES18", "embedded"),
+    ("POSTGRES18", "MARIADB118", "embedded"),
+]
 
 
 def _of_environment(name: str, default: float) -> float:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
+from urllib.parse import unquote, urlsplit
 
 from bed.processes import wait_until
 from pipeline.matrix import compare, history
@@ -77,7 +78,7 @@ class Case:
     def run(self) -> Story:
         """Play it and judge it; the seed and the figures are in what it returns, and in every failure."""
         story = Story(self.seed)
-        command = Command(self.folder, self._pipeline(self.name, self.log))
+        command = self._command(self.folder, self.name, self.log)
         try:
             self._prepare()
             began = time.monotonic()
@@ -94,21 +95,23 @@ class Case:
             command.close()
         return story
 
-    def _pipeline(self, name: str, log: str) -> dict[str, object]:
+    def _command(self, folder: Path, name: str, log: str) -> Command:
         here, there = self.source.namespace, self.target.namespace
-        return {
+        variables: dict[str, str] = {}
+        pipeline = {
             "name": name,
-            "source": {"url": self.source.url, "tables": [f"{here}.*"]},
+            "source": {"url": _without_password(self.source.url, "SOURCE", variables), "tables": [f"{here}.*"]},
             "log": log,
             "load": {"readers": 2, "chunk_rows": self.scale.chunk_rows},
             "map": {} if here == there else {here: there},
-            "sinks": [{"name": "replica", "url": self.target.url}],
+            "sinks": [{"name": "replica", "url": _without_password(self.target.url, "TARGET", variables)}],
         }
+        return Command(folder, pipeline, variables)
 
     def _prepare(self) -> None:
         """A pipeline makes the target's tables and is forgotten; then they get their triggers."""
         create_tables(self.source)
-        first = Command(self.folder / "first", self._pipeline(f"{self.name}_first", "sqlite"))
+        first = self._command(self.folder / "first", f"{self.name}_first", "sqlite")
         try:
             first.finish(90)
             first.drop()
@@ -174,6 +177,16 @@ class Case:
         assert story.kills.total() == self.scale.kills
         wanted = ("inserts", "updates", "deletes", "deletes_with_insert", "key_changes", "swaps", "rolled_back")
         assert all(story.changes[kind] for kind in (*wanted, "savepoint_undone", "cascades")), story
+
+
+def _without_password(url: str, word: str, variables: dict[str, str]) -> str:
+    """The URL with a reference in the place of its password, which goes to `variables`."""
+    password = urlsplit(url).password
+    if password is None:
+        return url
+    variable = f"TAILRACE_MATRIX_{word}_PASSWORD"
+    variables[variable] = unquote(password)
+    return url.replace(f":{password}@", f":${{env:{variable}}}@", 1)
 
 
 def _end_of(writer: subprocess.Popen[str]) -> Counter[str]:

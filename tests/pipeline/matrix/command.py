@@ -28,10 +28,12 @@ def environment() -> dict[str, str]:
 
 @dataclass(slots=True)
 class Command:
-    """One pipeline file and its state folder; at most one supervisor at a time. What it says goes to `log`."""
+    """One pipeline file, its state folder, and the environment variables its passwords stand in; at most one supervisor
+    at a time. What it says goes to `log`."""
 
     folder: Path
     pipeline: dict[str, Any]
+    variables: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     kills: list[str] = field(default_factory=list)
@@ -65,7 +67,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment(),
+                env=environment() | self.variables,
                 start_new_session=True,
             )
 
