@@ -482,6 +482,20 @@ def _session() -> Session:
     return _current_session
 
 
+@contextmanager
+def servers_outside_pytest() -> Iterator[None]:
+    """For programs that are no test (benchmarks): `server`, `fresh_…` and `private_server` work inside the body."""
+    global _current_session
+    _current_session = session_of_this_process()
+    end_abandoned_sessions()
+    try:
+        yield
+    finally:
+        _current_session.end(keep_logs=False)
+        _current_session = None
+        _known.clear()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Know the session's folder; a worker of pytest-xdist shares that of its controller."""
     global _current_session
