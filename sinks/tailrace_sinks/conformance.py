@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from tailrace_log.log import CommitRecord
 from tailrace_log.memory import MemoryLog
 from tailrace_schemas.errors import FencedError, OutcomeUnknownError, StopError, TableStopError, TailraceError
-from tailrace_schemas.table import TableSchema
+from tailrace_schemas.table import ForeignKey, TableSchema
 from tailrace_schemas.topic import commit_topic
 from tailrace_schemas.types import INT32, INT64, STRING, LogicalType
 from tailrace_sinks.batch import Limits, LogBatch
@@ -64,7 +65,7 @@ class World:
             column("name", LogicalType("string", length=60), "character varying(60)"),
             *extra,
         ]
-        return table(name, *columns, key=key, engine=self.engine, schema=self.harness.schema, **more)  # type: ignore[arg-type]
+        return table(name, *columns, key=key, engine=self.engine, schema=self.harness.schema, **more)
 
     def apply(self, limits: Limits | None = None) -> None:
         """Everything that is in the log."""
@@ -236,14 +237,14 @@ def odd_names_are_copied_as_plain_names(world: World) -> None:
         't"; DROP TABLE victim; --`%s',
         column("id", INT64, "bigint", nullable=False),
         *[column(name) for name in odd],
-        engine=world.engine,  # type: ignore[arg-type]
+        engine=world.engine,
         schema=world.harness.schema,
     )
     keyless = table(
         "k%s'\"`",
         *[column(name) for name in odd],
         key=(),
-        engine=world.engine,  # type: ignore[arg-type]
+        engine=world.engine,
         schema=world.harness.schema,
     )
     s = world.stream
@@ -290,6 +291,65 @@ def a_row_never_overwrites_another_through_a_secondary_unique_key(world: World) 
     assert error.code == "ROW_REJECTED"
     assert world.rows(t) == [(1, 1, "a@b.example")]
     assert "a@b.example" not in str(error)
+
+
+def family(world: World) -> tuple[TableSchema, TableSchema, TableSchema]:
+    """A MySQL source's parent, child (both actions CASCADE) and, below the child, one whose actions are SET NULL."""
+    world.engine, world.log.partitions = "mysql", 3
+    parent = world.table("parent")
+    to_parent = ForeignKey("c", ("v",), parent.table, ("id",), "CASCADE", "CASCADE")
+    child = world.table("child", foreign_keys=(to_parent,))
+    to_child = ForeignKey("g", ("v",), child.table, ("id",), "SET NULL", "SET NULL")
+    below = world.table("below", foreign_keys=(to_child,))
+    s = world.stream
+    for n in (1, 2):
+        s.insert(parent, **row(n))
+        s.insert(child, **row(10 + n, n))
+        s.insert(child, **row(20 + n, n))
+        s.insert(below, **row(100 + n, 10 + n))
+    s.commit()
+    world.apply()
+    return parent, child, below
+
+
+def what_a_deleted_parent_takes_along_goes_and_later_rows_stay(world: World) -> None:
+    parent, child, below = family(world)
+    s = world.stream
+    s.delete(parent, **row(1))
+    s.insert(parent, **row(1, 5))
+    s.insert(child, **row(31, 1))
+    s.insert(below, **row(103, 31))
+    s.insert(child, **row(12 + 20, 2))
+    s.delete(parent, **row(3))
+    s.commit()
+    world.apply()
+    assert world.rows(parent) == [(1, 5, "n"), (2, 0, "n")]
+    assert world.rows(child) == [(12, 2, "n"), (22, 2, "n"), (31, 1, "n"), (32, 2, "n")]
+    assert world.rows(below) == [(101, None, "n"), (102, 12, "n"), (103, 31, "n")]
+
+
+def children_follow_a_parents_key(world: World) -> None:
+    parent, child, below = family(world)
+    s = world.stream
+    s.rekey(parent, row(1), row(7))
+    s.insert(child, **row(41, 7))
+    s.rekey(child, row(12, 2), row(52, 2))
+    s.commit()
+    world.apply()
+    assert world.rows(parent) == [(2, 0, "n"), (7, 0, "n")]
+    assert world.rows(child) == [(11, 7, "n"), (21, 7, "n"), (22, 2, "n"), (41, 7, "n"), (52, 2, "n")]
+    assert world.rows(below) == [(101, 11, "n"), (102, None, "n")]
+
+
+def actions_are_refused_where_asked_for(world: World) -> None:
+    world.config = replace(world.config, cascades="refuse")
+    world.sink = world.harness.sink(world.config)
+    try:
+        family(world)
+    except TableStopError as error:
+        assert error.code == "CASCADES"
+    else:
+        raise AssertionError("foreign-key actions were neither refused nor executed")
 
 
 # ---- markers
@@ -356,7 +416,7 @@ def wider(world: World, t: TableSchema, *names: str) -> TableSchema:
         t.table.name,
         *t.columns,
         *more,
-        engine=world.engine,  # type: ignore[arg-type]
+        engine=world.engine,
         schema=world.harness.schema,
     )
 
@@ -381,7 +441,7 @@ def an_added_column_gives_old_rows_its_default(world: World) -> None:
         "t",
         *t.columns,
         column("seven", INT32, nullable=False),
-        engine=world.engine,  # type: ignore[arg-type]
+        engine=world.engine,
         schema=world.harness.schema,
     )
     s.schema_change(new, defaults={"seven": "7"})
@@ -436,7 +496,7 @@ def a_widened_type_is_widened(world: World) -> None:
     s.insert(t, **row(1, 5))
     native = {"postgresql": "bigint"}.get(world.engine, "bigint")
     columns = [column("v", INT64, native) if c.name == "v" else c for c in t.columns]
-    new = table("t", *columns, engine=world.engine, schema=world.harness.schema)  # type: ignore[arg-type]
+    new = table("t", *columns, engine=world.engine, schema=world.harness.schema)
     s.schema_change(new)
     s.insert(new, **row(2, 2**40))
     s.commit()
@@ -660,6 +720,9 @@ CASES: list[Callable[[World], None]] = [
     odd_names_are_copied_as_plain_names,
     unique_values_may_change_places_inside_a_batch,
     a_row_never_overwrites_another_through_a_secondary_unique_key,
+    what_a_deleted_parent_takes_along_goes_and_later_rows_stay,
+    children_follow_a_parents_key,
+    actions_are_refused_where_asked_for,
     truncate_takes_effect_at_its_place,
     reload_empties_the_table_first,
     markers_in_several_partitions_cut_each_of_them,

@@ -19,7 +19,7 @@ from tailrace_schemas import avro
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.topic import data_topic
 from tailrace_schemas.types import BYTES, INT32, INT64, STRING, LogicalType
-from tailrace_schemas.wire import header, murmur2, put_frame
+from tailrace_schemas.wire import header, murmur2, put_frame, put_frame_with_header
 
 Row = dict[str, Any]
 
@@ -135,9 +135,12 @@ class Partitions:
         self._writers = [BytesWriter() for _ in range(count)]
         self.counts = [0] * count
 
-    def append(self, key: bytes | None, value: bytes | None) -> None:
+    def append(self, key: bytes | None, value: bytes | None, new_key: bytes | None = None) -> None:
         partition = 0 if self._keyless or key is None else murmur2(key, 5) % len(self._writers)
-        put_frame(self._writers[partition], key, value)
+        if new_key is None:
+            put_frame(self._writers[partition], key, value)
+        else:
+            put_frame_with_header(self._writers[partition], key, value, b"__debezium.newkey", new_key)
         self.counts[partition] += 1
 
     def take(self) -> list[Batch]:
@@ -175,14 +178,23 @@ class Stream:
             self._buffers[encoder.topic] = Partitions(encoder.topic, self.log.partitions, not schema.key)
         return self._buffers[encoder.topic]
 
-    def event(self, schema: TableSchema, op: str, before: Row | None, after: Row | None, **more: Any) -> None:
+    def event(
+        self,
+        schema: TableSchema,
+        op: str,
+        before: Row | None,
+        after: Row | None,
+        *,
+        new_key: bytes | None = None,
+        **more: Any,
+    ) -> None:
         encoder = self.encoder(schema)
         key = encoder.key(before if op == "d" else after)  # type: ignore[arg-type]
         if op != "r":
             self._ordinal += 1
             more.setdefault("transaction", (self.transaction_id(schema), self._ordinal))
             more.setdefault("pos", self.lsn)
-        self.buffer(schema).append(key, encoder.value(op, before, after, **more))
+        self.buffer(schema).append(key, encoder.value(op, before, after, **more), new_key)
 
     def transaction_id(self, schema: TableSchema) -> str:
         return f"7:{0:X}/{self.lsn:X}" if schema.engine == "postgresql" else f"uuid:{self.lsn}"
@@ -204,7 +216,9 @@ class Stream:
 
     def rekey(self, schema: TableSchema, before: Row, after: Row) -> None:
         """A key change: delete, tombstone, create."""
-        self.delete(schema, **before)
+        encoder = self.encoder(schema)
+        self.event(schema, "d", before, None, new_key=encoder.key(after))
+        self.buffer(schema).append(encoder.key(before), None)
         self.event(schema, "c", None, after)
 
     def mark(self, kind: Any, schema: TableSchema, **data: Any) -> None:

@@ -77,6 +77,7 @@ class Missing:
 
 
 MISSING: Final = Missing()
+NEW_KEY: Final = b"__debezium.newkey"  # header of a delete that is one half of a key change
 
 
 @final
@@ -122,6 +123,7 @@ class Plan:
 class Change:
     """One event for a slow path. Rows are lists of text, None or MISSING by column, `key` the texts in key order.
 
+    `moved`: a delete whose row comes again under another key, in the event that follows.
     `order`: place in the source's order among all events of one log transaction (ascending; ties stay in frame order).
     """
 
@@ -131,6 +133,7 @@ class Change:
         self.before: list[object] | None = None
         self.after: list[object] | None = None
         self.order: tuple[int, int, int] = (0, 0, 0)
+        self.moved = False
 
 
 @final
@@ -1300,12 +1303,15 @@ def changes(plan: Plan, data: bytes, binlog: bool, quoting: int) -> list[Change]
             raise ValueError("torn record frame")
         if length > 0:
             at += length
+        headers: i64 = at
         at = after_headers(data, at)
         if length < 0:
             continue
         r = Reader(data)
         r.walk(plan, value_at + 5, value_at + length)
-        out.append(change_of(plan, r, data, key_at, key_length, binlog, quoting))
+        change = change_of(plan, r, data, key_at, key_length, binlog, quoting)
+        change.moved = NEW_KEY in data[headers:at]
+        out.append(change)
     return out
 
 

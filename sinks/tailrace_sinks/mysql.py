@@ -25,15 +25,18 @@ from tailrace_schemas.errors import (
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl
+from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
+from tailrace_sinks.decode import FAULTS, Q_SQL, Plan
 from tailrace_sinks.evolution import Ambiguous, DropColumn, RenameColumn, differences
-from tailrace_sinks.mysql_apply import DUPLICATE, TableApply
+from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
 from tailrace_sinks.mysql_progress import ProgressTables, forget, progress_table
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
+from tailrace_sinks.plan import MYSQL_SQL, decode_plan
 from tailrace_sinks.rows import levels
-from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig
+from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig, Slice, Step
 
 log_ = logging.getLogger(__name__)
 
@@ -177,14 +180,46 @@ class MySqlSink:
         failpoint("sink:taken")
         applied = Applied()
         for slice_ in batch.slices():
-            for steps in slice_.steps.values():
-                for step in steps:
+            bound = self._bound(slice_, batch)
+            if bound:
+                self._apply_in_order(session, [slice_.steps[topic] for topic in bound], batch, applied)
+            for topic, steps in slice_.steps.items():
+                for step in steps if topic not in bound else ():
                     if isinstance(step, Rows):
                         self._apply_rows(session, step, batch, applied)
                     else:
                         self._apply_marker(session, step, batch)
                     failpoint("sink:step")
         return applied
+
+    def _bound(self, slice_: Slice, batch: SinkBatch) -> set[str]:
+        """Topics of tables between which foreign-key actions have to be executed."""
+        try:
+            known = self._described | schemas_in(slice_, batch)
+            tables = Cascades(known.values()).ordered_tables(slice_, batch, self._plan)
+            return {t for t, steps in slice_.steps.items() if tables and table_of(steps, batch) in tables}
+        except FAULTS as error:
+            raise StopError("records of the log cannot be read", code="DECODE", detail=str(error)) from error
+
+    @staticmethod
+    def _plan(schema: TableSchema) -> Plan:
+        return decode_plan(schema, MYSQL_SQL)
+
+    def _apply_in_order(
+        self, session: Session, topics: list[tuple[Step, ...]], batch: SinkBatch, applied: Applied
+    ) -> None:
+        items = in_source_order(topics, batch, self._plan, Q_SQL)
+        for number, item in enumerate(items):
+            if isinstance(item, Marker):
+                self._apply_marker(session, item, batch)
+                continue
+            self._table = self._config.target_of(item.schema.table)
+            self._prepared(session, item.schema).apply_one(session, item.change)
+            applied.table(item.schema.table).count(item.change.op)
+            following = items[number + 1] if number + 1 < len(items) else None
+            pair = following if isinstance(following, Event) else None
+            target = MySqlActions(session, self._config)
+            Cascades(self._described.values()).after(item, pair, target)
 
     def _apply_rows(self, session: Session, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
         try:
@@ -242,6 +277,7 @@ class MySqlSink:
     def _run_ddl(self, session: Session, due: _DdlDueError) -> None:
         """Bring the target to where rows under `due.schema` fit; rows under the one before still do."""
         schema, marker = due.schema, due.marker
+        refuse_actions(schema, self._config)
         target = self._config.target_of(schema.table)
         self._table = target
         found = session.read_table(target)

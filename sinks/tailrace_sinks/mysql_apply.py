@@ -20,6 +20,7 @@ from tailrace_sinks.decode import MISSING, Change, Compacted, Compactor, Counts
 from tailrace_sinks.mysql_errors import number_of
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.plan import MYSQL_SQL, decode_plan
+from tailrace_sinks.sink import SinkConfig
 
 OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
 DUPLICATE = (1062, 1586)
@@ -178,6 +179,33 @@ class TableApply:
             self._insert_staged(session, number, self._sent(missing))
             number += 1
 
+    # ---- one by one
+
+    def apply_one(self, session: Session, change: Change) -> None:
+        """One event, where its place among those of other tables matters."""
+        if not self.key:
+            if change.op in (decode.OP_CREATE, decode.OP_READ):
+                self._insert_run(session, [change])
+            else:
+                self._change_one(session, change)
+            return
+        same = " AND ".join(f"{c} = {sql_value(v)}" for c, v in zip(self.key, change.key, strict=True))
+        if change.after is None:
+            session.run(f"DELETE FROM {self.name} WHERE {same}")
+            return
+        sent = [
+            (column, sql_value(value))
+            for column, value in zip(self.columns, change.after, strict=True)
+            if column in self.written and value is not MISSING
+        ]
+        sets = ", ".join(f"{column} = {value}" for column, value in sent)
+        if session.write(f"UPDATE {self.name} SET {sets} WHERE {same}", self.target.table):
+            return
+        if change.op == decode.OP_UPDATE and MISSING in change.after:
+            raise row_missing(self.target, "update", 1)
+        names, given = ", ".join(column for column, _ in sent), ", ".join(value for _, value in sent)
+        session.write(f"INSERT INTO {self.name} ({names}) VALUES ({given})", self.target.table)
+
     # ---- tables without a key
 
     def apply_keyless(self, session: Session, pieces: Sequence[bytes]) -> Counts:
@@ -251,6 +279,39 @@ class TableApply:
         if self.target.columns[self.names.get(column.name, column.name)].collation is not None:
             return f"CAST(CONVERT({name} USING utf8mb4) AS BINARY) = CAST({text} AS BINARY)"
         return f"{name} = {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class MySqlActions:
+    """Foreign-key actions on the rows of a MySQL target; see `cascade.Target`. Values are literals."""
+
+    session: Session
+    config: SinkConfig
+
+    def _name(self, table: TableId) -> str:
+        return quoted(self.config.target_of(table))
+
+    @staticmethod
+    def _pairs(columns: tuple[str, ...], values: tuple[object, ...], glue: str) -> str:
+        return glue.join(f"{quote(name)} = {sql_value(value)}" for name, value in zip(columns, values, strict=True))
+
+    def rows(
+        self, table: TableId, columns: tuple[str, ...], values: tuple[object, ...], wanted: tuple[str, ...]
+    ) -> list[tuple[object, ...]]:
+        names = ", ".join(f"QUOTE(CAST({quote(name)} AS CHAR))" for name in wanted)
+        found = self.session.rows(
+            f"SELECT {names} FROM {self._name(table)} WHERE {self._pairs(columns, values, ' AND ')}"
+        )
+        return [tuple(None if text in (None, "NULL") else text for text in row) for row in found]
+
+    def delete(self, table: TableId, columns: tuple[str, ...], values: tuple[object, ...]) -> None:
+        self.session.run(f"DELETE FROM {self._name(table)} WHERE {self._pairs(columns, values, ' AND ')}")
+
+    def update(
+        self, table: TableId, columns: tuple[str, ...], values: tuple[object, ...], new: tuple[object, ...]
+    ) -> None:
+        sets, where = self._pairs(columns, new, ", "), self._pairs(columns, values, " AND ")
+        self.session.write(f"UPDATE {self._name(table)} SET {sets} WHERE {where}", self.config.target_of(table))
 
 
 def sql_value(value: object) -> str:

@@ -24,8 +24,11 @@ from tailrace_schemas.errors import (
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
+from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
+from tailrace_sinks.decode import FAULTS, Q_RAW, Plan
 from tailrace_sinks.evolution import Ambiguous, differences
-from tailrace_sinks.postgres_apply import TableApply
+from tailrace_sinks.plan import POSTGRES, decode_plan
+from tailrace_sinks.postgres_apply import PostgresActions, TableApply
 from tailrace_sinks.postgres_catalog import (
     Connection,
     TargetTable,
@@ -40,7 +43,7 @@ from tailrace_sinks.postgres_catalog import (
 from tailrace_sinks.postgres_errors import connect_error, statement_error
 from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_table
 from tailrace_sinks.rows import levels
-from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig, Slice
+from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig, Slice, Step
 
 log_ = logging.getLogger(__name__)
 
@@ -204,13 +207,45 @@ class PostgresSink:
         return applied
 
     def _apply_slice(self, connection: Connection, slice_: Slice, batch: SinkBatch, applied: Applied) -> None:
-        for steps in slice_.steps.values():
-            for step in steps:
+        bound = self._bound(slice_, batch)
+        if bound:
+            self._apply_in_order(connection, [slice_.steps[topic] for topic in bound], batch, applied)
+        for topic, steps in slice_.steps.items():
+            for step in steps if topic not in bound else ():
                 if isinstance(step, Rows):
                     self._apply_rows(connection, step, batch, applied)
                 else:
                     self._apply_marker(connection, step, batch, applied)
                 failpoint("sink:step")
+
+    def _bound(self, slice_: Slice, batch: SinkBatch) -> set[str]:
+        """Topics of tables between which foreign-key actions have to be executed."""
+        try:
+            known = self._described | schemas_in(slice_, batch)
+            tables = Cascades(known.values()).ordered_tables(slice_, batch, self._plan)
+            return {t for t, steps in slice_.steps.items() if tables and table_of(steps, batch) in tables}
+        except FAULTS as error:
+            raise _unreadable(error) from error
+
+    @staticmethod
+    def _plan(schema: TableSchema) -> Plan:
+        return decode_plan(schema, POSTGRES)
+
+    def _apply_in_order(
+        self, connection: Connection, topics: list[tuple[Step, ...]], batch: SinkBatch, applied: Applied
+    ) -> None:
+        items = in_source_order(topics, batch, self._plan, Q_RAW)
+        for number, item in enumerate(items):
+            if isinstance(item, Marker):
+                self._apply_marker(connection, item, batch, applied)
+                continue
+            self._table = self._config.target_of(item.schema.table)
+            self._prepared(connection, item.schema).apply_one(connection, item.change)
+            applied.table(item.schema.table).count(item.change.op)
+            following = items[number + 1] if number + 1 < len(items) else None
+            pair = following if isinstance(following, Event) else None
+            target = PostgresActions(connection, self._config)
+            Cascades(self._described.values()).after(item, pair, target)
 
     def _apply_rows(self, connection: Connection, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
         try:
@@ -277,6 +312,7 @@ class PostgresSink:
         defaults: dict[str, str] | None,
     ) -> list[str]:
         """Create the table, or bring it from the description last applied to `schema`; the statements that ran."""
+        refuse_actions(schema, self._config)
         target = self._config.target_of(schema.table)
         known = self._described.get(schema.table)
         found = read_table(connection, target)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 import psycopg
 
 from tailrace_schemas.errors import DecodeError, StopError
-from tailrace_schemas.table import TableSchema
+from tailrace_schemas.table import TableId, TableSchema
 from tailrace_sinks import decode
 from tailrace_sinks.decode import MISSING, Change, Compacted, Compactor, Counts
 from tailrace_sinks.plan import POSTGRES, decode_plan
 from tailrace_sinks.postgres_catalog import Connection, TargetTable, quote, quoted, sql
+from tailrace_sinks.sink import SinkConfig
 
 OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
 
@@ -183,6 +184,36 @@ class TableApply:
             self._insert_staged(connection, number, self._sent(missing))
             number += 1
 
+    # ---- one by one
+
+    def apply_one(self, connection: Connection, change: Change) -> None:
+        """One event, where its place among those of other tables matters."""
+        if not self.key:
+            if change.op in (decode.OP_CREATE, decode.OP_READ):
+                self._insert_run(connection, [change])
+            else:
+                self._change_one(connection, change)
+            return
+        name = with_parameters(self.name)
+        same = " AND ".join(f"{with_parameters(column)} = %s" for column in self.key)
+        if change.after is None:
+            connection.execute(sql(f"DELETE FROM {name} WHERE {same}"), change.key)
+            return
+        sent = [
+            (with_parameters(column), value)
+            for column, value in zip(self.columns, change.after, strict=True)
+            if column in self.written and value is not MISSING
+        ]
+        sets = ", ".join(f"{column} = %s" for column, _ in sent)
+        given = [value for _, value in sent]
+        done = connection.execute(sql(f"UPDATE {name} SET {sets} WHERE {same}"), [*given, *change.key])
+        if done.rowcount:
+            return
+        if change.op == decode.OP_UPDATE and MISSING in change.after:
+            raise row_missing(self.target, "update", 1)
+        names, places = ", ".join(column for column, _ in sent), ", ".join(["%s"] * len(sent))
+        connection.execute(sql(f"INSERT INTO {name} ({names}){self.overriding} VALUES ({places})"), given)
+
     # ---- tables without a key
 
     def apply_keyless(self, connection: Connection, pieces: Sequence[bytes]) -> Counts:
@@ -253,6 +284,38 @@ class TableApply:
             else:
                 parts.append(f"{name}::text IS NOT DISTINCT FROM (%s::{target.type})::text")
         return " AND ".join(parts), row
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresActions:
+    """Foreign-key actions on the rows of a Postgres target; see `cascade.Target`."""
+
+    connection: Connection
+    config: SinkConfig
+
+    def _name(self, table: TableId) -> str:
+        return with_parameters(quoted(self.config.target_of(table)))
+
+    @staticmethod
+    def _where(columns: tuple[str, ...]) -> str:
+        return " AND ".join(f"{with_parameters(quote(name))} = %s" for name in columns)
+
+    def rows(
+        self, table: TableId, columns: tuple[str, ...], values: tuple[object, ...], wanted: tuple[str, ...]
+    ) -> list[tuple[object, ...]]:
+        names = ", ".join(f"{with_parameters(quote(name))}::text" for name in wanted)
+        query = f"SELECT {names} FROM {self._name(table)} WHERE {self._where(columns)}"
+        return self.connection.execute(sql(query), values).fetchall()
+
+    def delete(self, table: TableId, columns: tuple[str, ...], values: tuple[object, ...]) -> None:
+        self.connection.execute(sql(f"DELETE FROM {self._name(table)} WHERE {self._where(columns)}"), values)
+
+    def update(
+        self, table: TableId, columns: tuple[str, ...], values: tuple[object, ...], new: tuple[object, ...]
+    ) -> None:
+        sets = ", ".join(f"{with_parameters(quote(name))} = %s" for name in columns)
+        statement = f"UPDATE {self._name(table)} SET {sets} WHERE {self._where(columns)}"
+        self.connection.execute(sql(statement), (*new, *values))
 
 
 def with_parameters(quoted_name: str) -> str:

@@ -135,6 +135,18 @@ class TableCounts:
     ddls: int = 0
     last_ddl: str = ""
 
+    def count(self, op: int) -> None:
+        """One event, by the letter of its operation."""
+        match chr(op):
+            case "r":
+                self.loaded += 1
+            case "c":
+                self.inserts += 1
+            case "u":
+                self.updates += 1
+            case _:
+                self.deletes += 1
+
     def add(self, other: TableCounts) -> None:
         self.loaded += other.loaded
         self.inserts += other.inserts
