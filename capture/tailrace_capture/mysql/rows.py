@@ -681,7 +681,7 @@ class RowCoder:
         if op in (OP_INT8, OP_INT16, OP_INT24):
             size = 1 if op == OP_INT8 else 2 if op == OP_INT16 else 3
             v = le(m, o, size)
-            sign: i64 = i64(1) << (8 * size - 1)
+            sign: i64 = 0x80 if op == OP_INT8 else 0x8000 if op == OP_INT16 else 0x800000
             put_long(w, (v ^ sign) - sign)
             return o + size
         if op in (OP_UINT8, OP_UINT16, OP_UINT24, OP_UINT32):

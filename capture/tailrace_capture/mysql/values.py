@@ -256,12 +256,20 @@ def time2_micros(m: bytes, o: i64, digits: i64) -> i64:
     """TIME(digits) as signed microseconds. Integer and fraction are one big-endian number with an offset, so a negative
     time borrows from its integer part."""
     n: i64 = (digits + 1) // 2
-    packed: i64 = be(m, o, 3 + n) - (i64(0x800000) << (8 * n))
+    # By multiplication: mypyc 2.4 shifts a constant as a C int, of 32 bits.
+    offset: i64 = 0x800000
+    unit: i64 = 1
+    i: i64 = 0
+    while i < n:
+        offset *= 256
+        unit *= 256
+        i += 1
+    packed: i64 = be(m, o, 3 + n) - offset
     negative = packed < 0
     if negative:
         packed = -packed
-    whole: i64 = packed >> (8 * n)
-    micros: i64 = packed & ((i64(1) << (8 * n)) - 1)
+    whole: i64 = packed // unit
+    micros: i64 = packed % unit
     while n < 3:
         micros *= 100
         n += 1
