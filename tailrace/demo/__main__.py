@@ -211,7 +211,7 @@ def _summary(console: Console, story: Story) -> None:
     lines = {
         "first copy": f"{story.seeded_rows:,} rows in {story.load_seconds:.1f} s, while they were changed",
         "load": f"{story.transactions:,} transactions in {story.traffic_seconds:.1f} s, {rate:,.0f} a second",
-        "changes applied": f"{story.changes:,}",
+        "changes applied": f"about {story.changes:,}; a killed process takes its last second of counts along",
         "lag": f"p50 {_percentile(story.delays, 50)}, p99 {_percentile(story.delays, 99)}, the kills included",
         "kills": f"{len(story.kills)} with SIGKILL: {', '.join(story.kills)}",
         "drained in": f"{story.drain_seconds:.1f} s",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -24,7 +25,6 @@ import psycopg
 
 from tailrace_schemas.errors import ConfigError
 
-NOBODY = 65534
 START_SECONDS = 60.0
 USER = "demo"
 
@@ -62,7 +62,7 @@ def running() -> Iterator[Server]:
     """
     with tempfile.TemporaryDirectory(prefix="tailrace-demo-", ignore_cleanup_errors=True) as text:
         folder = Path(text)
-        uid = NOBODY if os.geteuid() == 0 else None
+        uid = _another_user() if os.geteuid() == 0 else None
         binaries = _binaries(folder, uid)
         server = Server(_free_port(), secrets.token_hex(12))
         _initialise(binaries, folder, server.password, uid)
@@ -77,6 +77,19 @@ def running() -> Iterator[Server]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _another_user() -> int:
+    """Somebody the system knows, since initdb asks for the name: nobody, or else anybody who is not root.
+
+    Raises:
+        ConfigError: there is only root.
+    """
+    users = sorted(pwd.getpwall(), key=lambda user: user.pw_name != "nobody")
+    for user in users:
+        if user.pw_uid != 0:
+            return user.pw_uid
+    raise ConfigError("Postgres does not run as root, and there is no other user", hint="useradd --system demo")
 
 
 def _binaries(folder: Path, uid: int | None) -> Path:
@@ -117,7 +130,8 @@ def _initialise(binaries: Path, folder: Path, password: str, uid: int | None) ->
         ) from error
     words.unlink()
     if done.returncode:
-        raise ConfigError("initdb failed", detail=done.stderr.strip()[-500:])
+        hint = "the account needs a name in /etc/passwd" if "look up effective user" in done.stderr else ""
+        raise ConfigError("initdb failed", detail=done.stderr.strip()[-500:], hint=hint)
 
 
 def _start(binaries: Path, folder: Path, port: int, uid: int | None) -> subprocess.Popen[bytes]:
