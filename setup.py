@@ -18,6 +18,8 @@ CODECS = [
     "capture/tailrace_capture/postgres/pgoutput.py",
     "capture/tailrace_capture/mysql/values.py",
     "capture/tailrace_capture/mysql/rows.py",
+    "sinks/tailrace_sinks/envelope.py",
+    "sinks/tailrace_sinks/render.py",
     "sinks/tailrace_sinks/decode.py",
 ]
 

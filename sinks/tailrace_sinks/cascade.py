@@ -16,8 +16,9 @@ from typing import Protocol
 from tailrace_log.log import Marker
 from tailrace_schemas.errors import TableStopError
 from tailrace_schemas.table import ForeignKey, TableId, TableSchema
-from tailrace_sinks import decode
-from tailrace_sinks.decode import MISSING, Change
+from tailrace_sinks import decode, envelope
+from tailrace_sinks.decode import Change
+from tailrace_sinks.envelope import MISSING
 from tailrace_sinks.rows import levels
 from tailrace_sinks.sink import Rows, SinkBatch, SinkConfig, Slice, Step
 
@@ -76,12 +77,12 @@ class Cascades:
         return found
 
     def ordered_tables(
-        self, slice_: Slice, batch: SinkBatch, plan: Callable[[TableSchema], decode.Plan]
+        self, slice_: Slice, batch: SinkBatch, plan: Callable[[TableSchema], envelope.Plan]
     ) -> set[TableId]:
         """Tables whose events in this slice must be applied in source order.
 
         Raises:
-            decode.FAULTS: records that cannot be read.
+            envelope.FAULTS: records that cannot be read.
         """
         out: set[TableId] = set()
         if self.children:
@@ -90,10 +91,10 @@ class Cascades:
                     out |= self.family(schema.table)
         return out
 
-    def _acts_in(self, schema: TableSchema, frames: bytes, plan: Callable[[TableSchema], decode.Plan]) -> bool:
+    def _acts_in(self, schema: TableSchema, frames: bytes, plan: Callable[[TableSchema], envelope.Plan]) -> bool:
         return any(
-            change.op == decode.OP_DELETE or (change.op == decode.OP_UPDATE and self._moves(schema, change))
-            for change in decode.changes(plan(schema), frames, True, decode.Q_RAW)
+            change.op == envelope.OP_DELETE or (change.op == envelope.OP_UPDATE and self._moves(schema, change))
+            for change in decode.changes(plan(schema), frames, True, envelope.Q_RAW)
         )
 
     def _moves(self, schema: TableSchema, change: Change) -> bool:
@@ -107,10 +108,10 @@ class Cascades:
         """Execute what the source did after `event`. A key change is a delete and the create that follows it."""
         change = event.change
         new = change.after
-        if change.op == decode.OP_DELETE and change.moved and following is not None:
+        if change.op == envelope.OP_DELETE and change.moved and following is not None:
             new = following.change.after
         old = _named(event.schema, change.before)
-        if change.op in (decode.OP_DELETE, decode.OP_UPDATE) and old is not None:
+        if change.op in (envelope.OP_DELETE, envelope.OP_UPDATE) and old is not None:
             self._act(event.schema.table, old, _named(event.schema, new), target)
 
     def _act(self, table: TableId, old: Mapping[str, object], new: Mapping[str, object] | None, target: Target) -> None:
@@ -173,7 +174,7 @@ def schemas_in(slice_: Slice, batch: SinkBatch) -> dict[TableId, TableSchema]:
     """Those of the slice's streamed events.
 
     Raises:
-        decode.FAULTS: records that cannot be read.
+        envelope.FAULTS: records that cannot be read.
     """
     return {schema.table: schema for schema, _ in _streamed(slice_, batch)}
 
@@ -200,14 +201,14 @@ def table_of(steps: tuple[Step, ...], batch: SinkBatch) -> TableId | None:
 def in_source_order(
     topics: Iterable[tuple[Step, ...]],
     batch: SinkBatch,
-    plan: Callable[[TableSchema], decode.Plan],
+    plan: Callable[[TableSchema], envelope.Plan],
     quoting: int,
 ) -> list[Event | Marker]:
     """All events of some topics as the source had them; a marker stands before the first event of its topic that comes
     after it.
 
     Raises:
-        decode.FAULTS: records that cannot be read.
+        envelope.FAULTS: records that cannot be read.
     """
     placed: list[tuple[tuple[int, ...], Event | Marker]] = []
     for steps in topics:
@@ -228,7 +229,7 @@ _LAST = (1 << 62,)
 
 
 def _events(
-    rows: Rows, batch: SinkBatch, plan: Callable[[TableSchema], decode.Plan], quoting: int
+    rows: Rows, batch: SinkBatch, plan: Callable[[TableSchema], envelope.Plan], quoting: int
 ) -> Iterator[tuple[tuple[int, ...], Event]]:
     for piece in rows.pieces:
         for schema_id, frames in decode.schema_runs(piece.frames):

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from tailrace_log.log import CommitRecord
 from tailrace_log.memory import MemoryLog
 from tailrace_schemas.errors import FencedError, OutcomeUnknownError, StopError, TableStopError, TailraceError
-from tailrace_schemas.table import ForeignKey, TableSchema
+from tailrace_schemas.table import Column, ForeignKey, TableSchema
 from tailrace_schemas.topic import commit_topic
 from tailrace_schemas.types import INT32, INT64, STRING, LogicalType
 from tailrace_sinks.batch import Limits, LogBatch
@@ -57,7 +57,7 @@ class World:
         self.config = SinkConfig("shop", "replica", commit_topic(self.log.prefix), self.log.log_id)
         self.sink = harness.sink(self.config)
 
-    def table(self, name: str, *extra: object, key: tuple[str, ...] = ("id",), **more: object) -> TableSchema:
+    def table(self, name: str, *extra: Column, key: tuple[str, ...] = ("id",), **more: Any) -> TableSchema:
         """id bigint, v integer, name text."""
         columns = [
             column("id", INT64, "bigint", nullable="id" not in key),

@@ -26,7 +26,7 @@ from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
-from tailrace_sinks.decode import FAULTS, Q_SQL, Plan
+from tailrace_sinks.envelope import FAULTS, Q_SQL, Plan
 from tailrace_sinks.evolution import Ambiguous, DropColumn, RenameColumn, differences
 from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table

@@ -15,8 +15,9 @@ import pymysql
 
 from tailrace_schemas.errors import DecodeError, StopError
 from tailrace_schemas.table import Column, TableId, TableSchema
-from tailrace_sinks import decode
-from tailrace_sinks.decode import MISSING, Change, Compacted, Compactor, Counts
+from tailrace_sinks import decode, envelope
+from tailrace_sinks.decode import Change, Compacted, Compactor, Counts
+from tailrace_sinks.envelope import MISSING
 from tailrace_sinks.mysql_errors import number_of
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.plan import MYSQL_SQL, decode_plan
@@ -24,7 +25,7 @@ from tailrace_sinks.sink import SinkConfig
 
 OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
 DUPLICATE = (1062, 1586)
-_EXACT_NUMBERS = (decode.R_INT, decode.R_DECIMAL, decode.R_NUMBER)
+_EXACT_NUMBERS = (envelope.R_INT, envelope.R_DECIMAL, envelope.R_NUMBER)
 
 
 @dataclass
@@ -66,7 +67,7 @@ class TableApply:
             for data in pieces:
                 compactor.add(data)
             state = compactor.finish()
-        except decode.FAULTS as error:
+        except envelope.FAULTS as error:
             raise decode_error(self.schema, error) from error
         if direct:
             self._apply_direct(session, state)
@@ -184,7 +185,7 @@ class TableApply:
     def apply_one(self, session: Session, change: Change) -> None:
         """One event, where its place among those of other tables matters."""
         if not self.key:
-            if change.op in (decode.OP_CREATE, decode.OP_READ):
+            if change.op in (envelope.OP_CREATE, envelope.OP_READ):
                 self._insert_run(session, [change])
             else:
                 self._change_one(session, change)
@@ -201,7 +202,7 @@ class TableApply:
         sets = ", ".join(f"{column} = {value}" for column, value in sent)
         if session.write(f"UPDATE {self.name} SET {sets} WHERE {same}", self.target.table):
             return
-        if change.op == decode.OP_UPDATE and MISSING in change.after:
+        if change.op == envelope.OP_UPDATE and MISSING in change.after:
             raise row_missing(self.target, "update", 1)
         names, given = ", ".join(column for column, _ in sent), ", ".join(value for _, value in sent)
         session.write(f"INSERT INTO {self.name} ({names}) VALUES ({given})", self.target.table)
@@ -213,13 +214,13 @@ class TableApply:
         counts = Counts()
         for data in pieces:
             try:
-                events = decode.changes(self.plan, data, self.schema.engine != "postgresql", decode.Q_SQL)
-            except decode.FAULTS as error:
+                events = decode.changes(self.plan, data, self.schema.engine != "postgresql", envelope.Q_SQL)
+            except envelope.FAULTS as error:
                 raise decode_error(self.schema, error) from error
             run: list[Change] = []
             for event in events:
                 counts.add(event.op)
-                if event.op in (decode.OP_CREATE, decode.OP_READ):
+                if event.op in (envelope.OP_CREATE, envelope.OP_READ):
                     run.append(event)
                     continue
                 self._insert_run(session, run)
@@ -269,9 +270,9 @@ class TableApply:
             return f"{name} IS NULL"
         if op in _EXACT_NUMBERS:
             return f"{name} = {text[1:-1]}"  # a number against a text would be compared as doubles
-        if op == decode.R_BITS:
+        if op == envelope.R_BITS:
             return f"{name} = {text} + 0"
-        if op == decode.R_GEO_MY:
+        if op == envelope.R_GEO_MY:
             return f"HEX({name}) = HEX({text})"
         target_type = self.target.columns[self.names.get(column.name, column.name)].type
         if target_type == "json":

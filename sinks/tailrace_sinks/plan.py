@@ -8,29 +8,31 @@ from dataclasses import dataclass
 from tailrace_schemas import avro
 from tailrace_schemas.table import Column, TableSchema
 from tailrace_schemas.types import Kind, LogicalType
-from tailrace_sinks import decode
-from tailrace_sinks.decode import Plan
+from tailrace_sinks import envelope
+from tailrace_sinks.envelope import Plan
 
-# Fields of the `source` block in order (avro.source_schema); letters: see decode.Reader.skip_letters.
+# Fields of the `source` block in order (avro.source_schema); letters: see envelope.Reader.skip_letters.
 _SOURCE = {"postgresql": b"ssslEsSLLssLLLSL", "mysql": b"ssslEsSLLSlSsllLS", "mariadb": b"ssslEsSLLSlSsllLS"}
 
 _COMMON: dict[Kind, int] = {
-    "boolean": decode.R_BOOL,
-    "int8": decode.R_INT,
-    "int16": decode.R_INT,
-    "int32": decode.R_INT,
-    "int64": decode.R_INT,
-    "year": decode.R_INT,
-    "float32": decode.R_FLOAT,
-    "float64": decode.R_DOUBLE,
-    "decimal": decode.R_DECIMAL,
-    "number": decode.R_NUMBER,
-    "date": decode.R_DATE,
-    "duration": decode.R_DURATION,
-    "interval": decode.R_DURATION,
-    "bits": decode.R_BITS,
-    "vector": decode.R_VECTOR,
-    **dict.fromkeys(("string", "text", "timestamp_tz", "time_tz", "json", "xml", "uuid", "enum", "set"), decode.R_TEXT),
+    "boolean": envelope.R_BOOL,
+    "int8": envelope.R_INT,
+    "int16": envelope.R_INT,
+    "int32": envelope.R_INT,
+    "int64": envelope.R_INT,
+    "year": envelope.R_INT,
+    "float32": envelope.R_FLOAT,
+    "float64": envelope.R_DOUBLE,
+    "decimal": envelope.R_DECIMAL,
+    "number": envelope.R_NUMBER,
+    "date": envelope.R_DATE,
+    "duration": envelope.R_DURATION,
+    "interval": envelope.R_DURATION,
+    "bits": envelope.R_BITS,
+    "vector": envelope.R_VECTOR,
+    **dict.fromkeys(
+        ("string", "text", "timestamp_tz", "time_tz", "json", "xml", "uuid", "enum", "set"), envelope.R_TEXT
+    ),
 }
 
 
@@ -46,34 +48,34 @@ class Dialect:
 
 
 POSTGRES = Dialect(
-    decode.Q_COPY,
+    envelope.Q_COPY,
     {
-        "bytes": decode.R_HEX_PG,
-        "array": decode.R_ARRAY_PG,
-        "geometry": decode.R_EWKB,
-        "timestamp_tz": decode.R_INSTANT_PG,
+        "bytes": envelope.R_HEX_PG,
+        "array": envelope.R_ARRAY_PG,
+        "geometry": envelope.R_EWKB,
+        "timestamp_tz": envelope.R_INSTANT_PG,
     },
 )
 _MYSQL_KINDS: dict[Kind, int] = {
-    "bytes": decode.R_HEX,
-    "array": decode.R_ARRAY_JSON,
-    "geometry": decode.R_GEO_MY,
-    "timestamp_tz": decode.R_INSTANT,
+    "bytes": envelope.R_HEX,
+    "array": envelope.R_ARRAY_JSON,
+    "geometry": envelope.R_GEO_MY,
+    "timestamp_tz": envelope.R_INSTANT,
 }
-MYSQL_TSV = Dialect(decode.Q_TSV, _MYSQL_KINDS)
-MYSQL_SQL = Dialect(decode.Q_SQL, _MYSQL_KINDS)
+MYSQL_TSV = Dialect(envelope.Q_TSV, _MYSQL_KINDS)
+MYSQL_SQL = Dialect(envelope.Q_SQL, _MYSQL_KINDS)
 
 
 def opcode(type_: LogicalType, dialect: Dialect, *, mysql: bool = False) -> int:
     """The R_ code of a type in a dialect; `mysql`: the source is of the MySQL family."""
-    if dialect.quoting != decode.Q_COPY and type_.kind == "bits" and (type_.length or 0) > MYSQL_MAX_BITS:
-        return decode.R_BITS_TEXT
-    if dialect.quoting != decode.Q_COPY and type_.kind == "vector" and mysql:
-        return decode.R_VECTOR_HEX
+    if dialect.quoting != envelope.Q_COPY and type_.kind == "bits" and (type_.length or 0) > MYSQL_MAX_BITS:
+        return envelope.R_BITS_TEXT
+    if dialect.quoting != envelope.Q_COPY and type_.kind == "vector" and mysql:
+        return envelope.R_VECTOR_HEX
     if type_.kind == "time":
-        return decode.R_TIME_MS if avro.millis(type_) else decode.R_TIME_US
+        return envelope.R_TIME_MS if avro.millis(type_) else envelope.R_TIME_US
     if type_.kind == "timestamp":
-        return decode.R_STAMP_MS if avro.millis(type_) else decode.R_STAMP_US
+        return envelope.R_STAMP_MS if avro.millis(type_) else envelope.R_STAMP_US
     return dialect.kinds.get(type_.kind, _COMMON.get(type_.kind, -1))
 
 

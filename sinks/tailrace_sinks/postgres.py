@@ -25,7 +25,7 @@ from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
-from tailrace_sinks.decode import FAULTS, Q_RAW, Plan
+from tailrace_sinks.envelope import FAULTS, Q_RAW, Plan
 from tailrace_sinks.evolution import Ambiguous, differences
 from tailrace_sinks.plan import POSTGRES, decode_plan
 from tailrace_sinks.postgres_apply import PostgresActions, TableApply

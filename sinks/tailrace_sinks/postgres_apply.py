@@ -14,8 +14,9 @@ import psycopg
 
 from tailrace_schemas.errors import DecodeError, StopError
 from tailrace_schemas.table import TableId, TableSchema
-from tailrace_sinks import decode
-from tailrace_sinks.decode import MISSING, Change, Compacted, Compactor, Counts
+from tailrace_sinks import decode, envelope
+from tailrace_sinks.decode import Change, Compacted, Compactor, Counts
+from tailrace_sinks.envelope import MISSING
 from tailrace_sinks.plan import POSTGRES, decode_plan
 from tailrace_sinks.postgres_catalog import Connection, TargetTable, quote, quoted, sql
 from tailrace_sinks.sink import SinkConfig
@@ -33,7 +34,7 @@ class TableApply:
     number: int
     careful: bool = False
     null_zero_dates: bool = False
-    plan: decode.Plan = field(init=False)
+    plan: envelope.Plan = field(init=False)
     has_stage: bool = False
     stage_is_dirty: bool = False
 
@@ -65,7 +66,7 @@ class TableApply:
                     return compactor.counts
                 compactor.head_upsert = b"0\t"
             state = compactor.finish()
-        except decode.FAULTS as error:
+        except envelope.FAULTS as error:
             raise decode_error(self.schema, error) from error
         self._apply_set(connection, state)
         return compactor.counts
@@ -189,7 +190,7 @@ class TableApply:
     def apply_one(self, connection: Connection, change: Change) -> None:
         """One event, where its place among those of other tables matters."""
         if not self.key:
-            if change.op in (decode.OP_CREATE, decode.OP_READ):
+            if change.op in (envelope.OP_CREATE, envelope.OP_READ):
                 self._insert_run(connection, [change])
             else:
                 self._change_one(connection, change)
@@ -209,7 +210,7 @@ class TableApply:
         done = connection.execute(sql(f"UPDATE {name} SET {sets} WHERE {same}"), [*given, *change.key])
         if done.rowcount:
             return
-        if change.op == decode.OP_UPDATE and MISSING in change.after:
+        if change.op == envelope.OP_UPDATE and MISSING in change.after:
             raise row_missing(self.target, "update", 1)
         names, places = ", ".join(column for column, _ in sent), ", ".join(["%s"] * len(sent))
         connection.execute(sql(f"INSERT INTO {name} ({names}){self.overriding} VALUES ({places})"), given)
@@ -221,13 +222,13 @@ class TableApply:
         counts = Counts()
         for data in pieces:
             try:
-                events = decode.changes(self.plan, data, self.schema.engine != "postgresql", decode.Q_RAW)
-            except decode.FAULTS as error:
+                events = decode.changes(self.plan, data, self.schema.engine != "postgresql", envelope.Q_RAW)
+            except envelope.FAULTS as error:
                 raise decode_error(self.schema, error) from error
             run: list[Change] = []
             for event in events:
                 counts.add(event.op)
-                if event.op in (decode.OP_CREATE, decode.OP_READ):
+                if event.op in (envelope.OP_CREATE, envelope.OP_READ):
                     run.append(event)
                     continue
                 self._insert_run(connection, run)

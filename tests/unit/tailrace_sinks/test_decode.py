@@ -15,7 +15,7 @@ from tailrace_schemas import types as t
 from tailrace_schemas.table import TableSchema
 from tailrace_schemas.types import LogicalType
 from tailrace_schemas.wire import put_frame
-from tailrace_sinks import decode
+from tailrace_sinks import decode, envelope
 from tailrace_sinks.decode import Compacted, Compactor
 from tailrace_sinks.plan import MYSQL_SQL, MYSQL_TSV, POSTGRES, Dialect, decode_plan
 
@@ -51,7 +51,7 @@ def compact(frames: Frames, dialect: Dialect = POSTGRES) -> Compacted:
 def line_of(type_: LogicalType, value: Any, dialect: Dialect = POSTGRES, exact: str | None = None) -> bytes:
     schema = table("t", column("id", t.INT32, nullable=False), column("v", type_))
     frames = Frames(schema).put("c", None, {"id": 1, "v": value}, exact={"after.v": exact} if exact else None)
-    if dialect.quoting == decode.Q_SQL:
+    if dialect.quoting == envelope.Q_SQL:
         return b"".join(compact(frames, dialect).upserts).removeprefix(b"'1',").removesuffix(b"),")
     return b"".join(compact(frames, dialect).upserts).removeprefix(b"1\t").removesuffix(b"\n")
 
@@ -224,17 +224,17 @@ def test_events_are_counted_by_kind() -> None:
 def test_binlog_events_carry_file_position_and_ordinal() -> None:
     schema = table("t", column("id", nullable=False), engine="mysql")
     frames = Frames(schema).put("c", None, {"id": 1}, transaction=("uuid:5", 7), pos=1234)
-    (change,) = decode.changes(decode_plan(schema, MYSQL_SQL), frames.data, True, decode.Q_RAW)
+    (change,) = decode.changes(decode_plan(schema, MYSQL_SQL), frames.data, True, envelope.Q_RAW)
     assert change.order == (3, 1234, 7)
 
 
 def test_postgres_events_carry_commit_lsn_and_ordinal() -> None:
     frames = Frames(ITEMS).put("u", ROW, {**ROW, "name": None}, transaction=("99:1/A", 2), unavailable=["picture"])
-    (change,) = decode.changes(decode_plan(ITEMS, POSTGRES), frames.data, False, decode.Q_RAW)
+    (change,) = decode.changes(decode_plan(ITEMS, POSTGRES), frames.data, False, envelope.Q_RAW)
     assert change.order == (0, 0x10000000A, 2)
     assert change.key == ["1"]
     assert change.before == ["1", "a", "x", "\\x01"]
-    assert change.after == ["1", None, "x", decode.MISSING]
+    assert change.after == ["1", None, "x", envelope.MISSING]
 
 
 def test_a_piece_is_parted_where_the_schema_changes() -> None:
@@ -263,12 +263,16 @@ def test_hostile_bytes_raise_and_never_crash(seed: int) -> None:
     frames = Frames(schema).put("u", ROW, {**ROW, **more}, unavailable=["picture"], exact={"after.name": "x"})
     plan = decode_plan(schema, POSTGRES)
     for data in all_bytes_changed(frames.data, random.Random(f"{seed} hostile")):
-        for read in (lambda d: compact_bytes(plan, d), lambda d: decode.changes(plan, d, False, decode.Q_SQL), decode.schema_runs):
+        for read in (
+            lambda d: compact_bytes(plan, d),
+            lambda d: decode.changes(plan, d, False, envelope.Q_SQL),
+            decode.schema_runs,
+        ):
             with contextlib.suppress(ValueError, IndexError, KeyError, OverflowError):
                 read(data)
 
 
-def compact_bytes(plan: decode.Plan, data: bytes) -> None:
+def compact_bytes(plan: envelope.Plan, data: bytes) -> None:
     compactor = Compactor(plan, b"", b"")
     compactor.add(data)
     compactor.finish()
