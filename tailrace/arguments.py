@@ -126,9 +126,9 @@ def from_flags(source: str, target: str | None, flags: PipelineFlags) -> Pipelin
     try:
         settings = parse_settings(data)
     except SettingsError as error:
-        problems = error.problems + problems
+        raise _by_flag(error.problems + problems) from None
     if problems:
-        raise SettingsError([_with_flag(problem) for problem in problems], COMMAND_LINE)
+        raise _by_flag(problems)
     return settings
 
 
@@ -147,6 +147,10 @@ def _default_name(source: str, problems: list[Problem]) -> str:
         problems.append(Problem(("name",), "is needed, since the source URI names no database", "--name shop"))
         return "unnamed"
     return database
+
+
+def _by_flag(problems: list[Problem]) -> SettingsError:
+    return SettingsError([_with_flag(problem) for problem in problems], COMMAND_LINE)
 
 
 def _with_flag(problem: Problem) -> Problem:

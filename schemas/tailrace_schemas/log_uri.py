@@ -137,10 +137,8 @@ def parse_log_url(text: str) -> LogUrl:
         return _sqlite(rest)
     if separator and scheme == "kafka":
         return _kafka(rest)
-    shown = f"{scheme}://" if separator else "a text without a scheme"
-    raise ConfigError(
-        f"{shown} is not a log URI", hint="sqlite, sqlite:///path/log.db or kafka://host:port?registry=URL"
-    )
+    hint = "sqlite, sqlite:///path/log.db or kafka://host:port?registry=URL"
+    raise ConfigError(f"{shown_scheme(text)} is not a log URI", hint=hint)
 
 
 def _sqlite(path: str) -> SqliteLogUrl:

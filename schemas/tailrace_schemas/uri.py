@@ -225,6 +225,11 @@ def redact(text: str) -> str:
     return _LOGIN.sub(r"\1:***@", text)
 
 
+def shown_scheme(text: str) -> str:
+    """As much of a URI as may be quoted whatever it is."""
+    return f"{text.partition('://')[0]}://" if looks_like_url(text) else "a text without a scheme"
+
+
 def parse_database_url(text: str) -> DatabaseUrl:
     """
     Raises:
@@ -234,8 +239,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
     engine = SCHEMES.get(scheme.lower())
     if not separator or engine is None:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        shown = f"{scheme}://" if separator else "a text without a scheme"
-        raise ConfigError(f"{shown} is not a database URI", hint=f"begin with one of {known}")
+        raise ConfigError(f"{shown_scheme(text)} is not a database URI", hint=f"begin with one of {known}")
     rest, references = _cut_references(rest)
     authority, database, query = _split(rest)
     login, at, place = authority.rpartition("@")

@@ -255,6 +255,16 @@ def test_capture_alone_ends_when_the_log_covers_the_source(source: str, tmp_path
     assert {table["rows_loaded"] for table in status["tables"]} == {200, 2000}
 
 
+def test_run_over_kafka(source: str, target: str, kafka: str, registry: str, tmp_path: Path) -> None:
+    log = f"kafka://{kafka}?registry={registry}&partitions=2"
+    assert run(tmp_path, source, target, "--log", log, "--until-current").code == 0
+    run_sql(source, "update parents set name = 'other' where id < 9; delete from children where id > 1000")
+    ended = run(tmp_path, source, target, "--log", log, "--until-current")
+    assert ended.code == 0, ended.text
+    assert equal(source, target)
+    assert tailrace(tmp_path, "status", "--json").data["log"]["kind"] == "kafka"
+
+
 def test_tail_prints_changes_and_leaves_nothing_behind(source: str, tmp_path: Path) -> None:
     before = publications(source)
     with started(tmp_path, "tail", source, "--json", "--tables", "public.parents") as process:

@@ -134,6 +134,7 @@ def test_a_reference_that_leads_nowhere_is_an_error(text: str, message: str) -> 
     [
         (f"oracle://u:{QUOTED}@db/shop", "oracle:// is not a database URI"),
         (f"u:{QUOTED}@db/shop", "without a scheme"),
+        ("u:c4nary@db/shop?x=http://y", "without a scheme"),
         (f"postgresql://u:{QUOTED}@/shop", "no host"),
         (f"postgresql://u:{QUOTED}@db/shop?sslmod=disable", "unknown key in the URI: sslmod"),
         (f"postgresql://u:{QUOTED}@db/shop?sslmode=prefer", "sslmode 'prefer'"),

@@ -56,6 +56,7 @@ def test_a_login_means_sasl_over_tls_unless_written_otherwise() -> None:
     [
         ("postgresql://u:c4nary@h/d", "not a log URI"),
         ("log.db", "not a log URI"),
+        ("u:c4nary@k:1?registry=http://r:1", "without a scheme"),
         ("sqlite://log.db", "three slashes"),
         ("kafka://k:9092", "schema registry"),
         ("kafka://k:9092?registry=http://u:c4nary@r:8081", "schema registry"),
