@@ -1,16 +1,21 @@
 """MySQL and MariaDB for tests: statements, the binary log events they leave, and our events read back by fastavro."""
 
+import importlib.util
 import io
 import json
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import fastavro
 
 from tailrace_capture.mysql import binlog, catalog, connection, jsonb, plan, protocol, rows, select_rows
 from tailrace_capture.mysql import table_map as tm
+from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.source import MySqlSettings, MySqlSource
 from tailrace_capture.source import TableFeed
 from tailrace_log.frames import Clock, TopicBuffer
@@ -104,9 +109,8 @@ def table_feed(schema: TableSchema) -> TableFeed:
 class Decoder:
     """Runs events through the row codec and reads what it wrote with fastavro."""
 
-    def __init__(self, sql: Sql, *schemas: TableSchema, coder: Any = rows) -> None:
-        self.charsets = catalog.read_charsets(sql.connection)
-        self.mariadb = sql.mariadb
+    def __init__(self, charsets: Charsets, mariadb: bool, *schemas: TableSchema, coder: Any = rows) -> None:
+        self.charsets, self.mariadb = charsets, mariadb
         self.feeds = {schema.table: table_feed(schema) for schema in schemas}
         self.coder = coder.RowCoder(HEAD, self.lookup, self.decide, jsonb.to_text, jsonb.patch)
         self.decide_with: Callable[[bytes | None], bool] = lambda key: True
@@ -126,6 +130,8 @@ class Decoder:
 
     def feed(self, events: Iterable[bytes], skip: int = 0) -> None:
         """Every transaction's rows; other events are looked through for payloads and compression."""
+        for feed in self.feeds.values():
+            feed.buffer.clock.transaction += 1
         self.coder.begin(1_600_000_000_000_000, 1, b"gtid", b"binlog.000001", 4, 5, b"tx", skip)
         checksum = 0
         for event in events:
@@ -166,6 +172,21 @@ class Decoder:
             for key_bytes, value_bytes in frames(data):
                 out.append((read(parsed_key, key_bytes, KEY_ID), read(value, value_bytes, VALUE_ID)))
         return out
+
+
+def decoder_of(sql: Sql, *schemas: TableSchema) -> Decoder:
+    return Decoder(catalog.read_charsets(sql.connection), sql.mariadb, *schemas)
+
+
+def plain_source(module: ModuleType) -> ModuleType:
+    """The same module run as plain Python, whatever form the imported one has."""
+    path = Path(module.__file__ or "").parent / f"{module.__name__.rpartition('.')[2]}.py"
+    loader = SourceFileLoader(f"plain_{path.stem}", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    out = importlib.util.module_from_spec(spec)
+    loader.exec_module(out)
+    return out
 
 
 def read(schema: Any, data: bytes | None, schema_id: int) -> dict[str, Any] | None:

@@ -33,8 +33,8 @@ class GtidSet:
                 if piece and not piece[0].isdigit():
                     source = f"{uuid}:{piece}".lower()
                     continue
-                first, _, last = piece.partition("-")
-                span = (int(first), int(last or first))
+                first, dash, last = piece.partition("-")
+                span = (int(first), int(last if dash else first))
                 if not 0 < span[0] <= span[1]:
                     raise ValueError(f"not a GTID set: {text}")
                 out.setdefault(source, []).append(span)

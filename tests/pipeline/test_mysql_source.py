@@ -13,6 +13,7 @@ import pytest
 from fix_capture import LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
 from fix_servers import MYSQL_FAMILY_NAMES, wait_until
+
 from tailrace_log.embedded import EmbeddedLog
 
 pytestmark = pytest.mark.servers

@@ -11,6 +11,7 @@ import pytest
 from fix_capture import LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
 from fix_servers import MARIADB_NAMES, MYSQL_FAMILY_NAMES, MYSQL_NAMES, private_server, wait_until
+
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.errors import PositionLostError, StopError
 

@@ -371,6 +371,10 @@ class MySqlSource:
             )
         return int(found[0][0] or 0) if found else 0
 
+    def joined(self) -> frozenset[TableId]:
+        """The binlog holds every table's changes."""
+        return frozenset()
+
     def drop(self) -> list[str]:
         return []
 
