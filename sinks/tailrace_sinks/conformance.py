@@ -491,6 +491,35 @@ def what_may_be_a_rename_or_not_stops_with_both_statements(world: World) -> None
     assert world.harness.query(f"SELECT id, new FROM {world.name(t)} ORDER BY id") == [(1, "x"), (2, "y")]
 
 
+def what_may_be_a_rename_keeps_both_columns_where_unsafe_is_ignored(world: World) -> None:
+    world.config = replace(world.config, schema_changes="ignore-unsafe")
+    world.sink = world.harness.sink(world.config)
+    t, s = wider(world, world.table("t"), "old"), world.stream
+    s.insert(t, **row(1), old="x")
+    s.commit()
+    new = wider(world, world.table("t"), "new")
+    s.schema_change(new)
+    s.insert(new, **row(2), new="y")
+    s.commit()
+    world.apply()
+    rows = world.harness.query(f"SELECT id, old, new FROM {world.name(t)} ORDER BY id")
+    assert rows == [(1, "x", None), (2, None, "y")]
+
+
+def any_change_stops_where_asked_for(world: World) -> None:
+    world.config = replace(world.config, schema_changes="stop")
+    world.sink = world.harness.sink(world.config)
+    t, s = world.table("t"), world.stream
+    s.insert(t, **row(1))
+    s.commit()
+    s.schema_change(wider(world, t, "extra"))
+    s.commit()
+    error = world.failure()
+    assert error.code == "SCHEMA_CHANGE"
+    world.harness.execute(error.hint)
+    world.apply()
+
+
 def a_widened_type_is_widened(world: World) -> None:
     t, s = world.table("t"), world.stream
     s.insert(t, **row(1, 5))
@@ -732,6 +761,8 @@ CASES: list[Callable[[World], None]] = [
     a_dropped_column_is_dropped,
     a_renamed_column_keeps_its_values,
     what_may_be_a_rename_or_not_stops_with_both_statements,
+    what_may_be_a_rename_keeps_both_columns_where_unsafe_is_ignored,
+    any_change_stops_where_asked_for,
     a_widened_type_is_widened,
     a_target_table_that_lacks_a_column_stops_with_the_statement,
     the_same_batch_twice_equals_once,

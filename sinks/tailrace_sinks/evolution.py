@@ -86,6 +86,11 @@ def differences(
     return operations
 
 
+def unambiguous(found: Ambiguous, schema: TableSchema) -> list[Operation]:
+    """What is right in either case: the new columns are there, the old ones stay and want no value."""
+    return [*(AllowNull(name) for name in found.dropped), *(AddColumn(schema.column(name)) for name in found.added)]
+
+
 def _names(schema: TableSchema) -> list[str]:
     return [column.name for column in schema.columns]
 

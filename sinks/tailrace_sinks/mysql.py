@@ -27,7 +27,7 @@ from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
 from tailrace_sinks.envelope import FAULTS, Q_SQL, Plan
-from tailrace_sinks.evolution import Ambiguous, DropColumn, RenameColumn, differences
+from tailrace_sinks.evolution import Ambiguous, DropColumn, RenameColumn, differences, unambiguous
 from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
@@ -47,8 +47,9 @@ def open_sink(url: DatabaseUrl, config: SinkConfig) -> MySqlSink:
     """A sink that connects at `open`. `url` has its password resolved.
 
     Raises:
-        ConfigError: an option of the URL cannot be read.
+        ConfigError: an option of the URL or of `config` cannot be had.
     """
+    config.check()
     return MySqlSink(url, config)
 
 
@@ -152,7 +153,7 @@ class MySqlSink:
 
     def _commit(self, session: Session) -> None:
         """The end of the transaction. A connection lost here leaves it open whether it was committed (rule D1)."""
-        failpoint("sink:before-commit")
+        failpoint("sink.before_commit")
         try:
             session.run("COMMIT")
         except pymysql.MySQLError as error:
@@ -160,7 +161,7 @@ class MySqlSink:
                 raise
             unknown = "the connection to the target was lost at COMMIT"
             raise OutcomeUnknownError(unknown, detail="its progress row decides what was applied") from error
-        failpoint("sink:after-commit")
+        failpoint("sink.after_commit")
 
     def _apply_with_ddl(self, session: Session, progress: Progress, batch: SinkBatch) -> Applied:
         while True:
@@ -177,7 +178,7 @@ class MySqlSink:
     def _apply(self, session: Session, progress: Progress, batch: SinkBatch) -> Applied:
         session.run("START TRANSACTION")
         self._tables.take(session, progress, batch.last_seq + 1, batch.position)
-        failpoint("sink:taken")
+        failpoint("sink.taken")
         applied = Applied()
         for slice_ in batch.slices():
             bound = self._bound(slice_, batch)
@@ -189,7 +190,7 @@ class MySqlSink:
                         self._apply_rows(session, step, batch, applied)
                     else:
                         self._apply_marker(session, step, batch)
-                    failpoint("sink:step")
+                    failpoint("sink.step")
         return applied
 
     def _bound(self, slice_: Slice, batch: SinkBatch) -> set[str]:
@@ -338,7 +339,9 @@ class MySqlSink:
         if isinstance(operations, Ambiguous):
             if set(operations.added) <= set(found.columns):
                 return []  # someone has altered the target by hand, as the stop asked for
-            raise _ambiguous(found.table, operations, schema, type_of)
+            if self._config.schema_changes != "ignore-unsafe":
+                raise _ambiguous(found.table, operations, schema, type_of)
+            operations = unambiguous(operations, schema)
         if marker is None:
             operations = [operation for operation in operations if not isinstance(operation, DropColumn)]
         statements = before_batch(found, operations, type_of)

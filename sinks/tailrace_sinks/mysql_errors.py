@@ -124,7 +124,7 @@ def rejected(number: int, text: str, table: TableId | None) -> RowRejectedError:
     return RowRejectedError(
         f'could not apply an event to "{table}"' if table else "could not apply an event",
         detail=f"{where}{_REJECTED.get(number, 'the target refused the row')}{by}",
-        hint=f'{hint}, or set on_row_error to "dead_letter"',
+        hint=hint,
         table=table,
         column=column,
     )

@@ -26,7 +26,7 @@ from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
 from tailrace_sinks.envelope import FAULTS, Q_RAW, Plan
-from tailrace_sinks.evolution import Ambiguous, differences
+from tailrace_sinks.evolution import Ambiguous, differences, unambiguous
 from tailrace_sinks.plan import POSTGRES, decode_plan
 from tailrace_sinks.postgres_apply import PostgresActions, TableApply
 from tailrace_sinks.postgres_catalog import (
@@ -68,8 +68,9 @@ def open_sink(url: DatabaseUrl, config: SinkConfig) -> PostgresSink:
     """A sink that connects at `open`. `url` has its password resolved.
 
     Raises:
-        ConfigError: an option of the URL cannot be read.
+        ConfigError: an option of the URL or of `config` cannot be had.
     """
+    config.check()
     return PostgresSink(url, config)
 
 
@@ -183,7 +184,7 @@ class PostgresSink:
 
     def _commit(self, connection: Connection) -> None:
         """The end of the transaction. A connection lost here leaves it open whether it was committed (rule D1)."""
-        failpoint("sink:before-commit")
+        failpoint("sink.before_commit")
         try:
             connection.execute("commit")
         except psycopg.Error as error:
@@ -193,12 +194,12 @@ class PostgresSink:
                 unknown = "the connection to the target was lost at COMMIT"
                 raise OutcomeUnknownError(unknown, detail="its progress row decides what was applied") from error
             raise failed from error
-        failpoint("sink:after-commit")
+        failpoint("sink.after_commit")
 
     def _apply(self, connection: Connection, progress: Progress, batch: SinkBatch) -> Applied:
         connection.execute("begin")
         self._tables.take(connection, progress, batch.last_seq + 1, batch.position)
-        failpoint("sink:taken")
+        failpoint("sink.taken")
         for stage in self._applies.values():
             stage.stage_is_dirty = False
         applied = Applied()
@@ -216,7 +217,7 @@ class PostgresSink:
                     self._apply_rows(connection, step, batch, applied)
                 else:
                     self._apply_marker(connection, step, batch, applied)
-                failpoint("sink:step")
+                failpoint("sink.step")
 
     def _bound(self, slice_: Slice, batch: SinkBatch) -> set[str]:
         """Topics of tables between which foreign-key actions have to be executed."""
@@ -355,7 +356,9 @@ class PostgresSink:
         if isinstance(operations, Ambiguous):
             if set(operations.added) <= set(found.columns):
                 return []  # someone has altered the target by hand, as the stop asked for
-            raise _ambiguous(found.table, operations, schema, type_of)
+            if self._config.schema_changes != "ignore-unsafe":
+                raise _ambiguous(found.table, operations, schema, type_of)
+            operations = unambiguous(operations, schema)
         statements = [s for operation in operations for s in alter(found, operation, type_of)]
         if statements and self._config.schema_changes == "stop":
             raise _schema_stop(found.table, statements, "schema_changes is stop")

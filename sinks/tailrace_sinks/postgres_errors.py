@@ -110,7 +110,7 @@ def _rejected(error: psycopg.Error, state: str, table: TableId | None) -> RowRej
     return RowRejectedError(
         f'could not apply an event to "{table}"' if table else "could not apply an event",
         detail=f"{where}{reason}{by}",
-        hint=f'{hint}, or set on_row_error to "dead_letter"',
+        hint=hint,
         table=table,
         column=column,
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from tailrace_log.log import CommitRecord, EventLog, LogReader
 from tailrace_schemas.avro import table_of
-from tailrace_schemas.errors import Act, FencedError, RetryableError, StopError, TailraceError, policy
+from tailrace_schemas.errors import Act, FencedError, PositionLostError, StopError, TailraceError, policy
 from tailrace_schemas.table import TableSchema
 from tailrace_sinks.batch import Limits, LogBatch, batch_length, check_sequence, rows_of
 from tailrace_sinks.sink import Progress, Sink
@@ -158,7 +158,10 @@ class _Process:
         """The record the target stands at, for `until`; None where there is none yet."""
         if next_seq == 0 or self._until is None:
             return None
-        found = reader.commits(next_seq - 2, 1, POLL_SECONDS)
+        try:
+            found = reader.commits(next_seq - 2, 1, POLL_SECONDS)
+        except PositionLostError:
+            return None  # trimmed; the log keeps its newest record, so there is another one to apply
         return found[0] if found else None
 
     def _read_ahead(self, reader: LogReader, pending: list[CommitRecord], next_seq: int) -> None:
@@ -179,6 +182,3 @@ class _Process:
         source_to_log = max(0.0, (last.written_ms - last.source_ms) / 1000) if last.source_ms else 0.0
         log_to_target = max(0.0, now - last.written_ms / 1000) if last.written_ms else 0.0
         self._status.lag(source_to_log, log_to_target, sum(rows_of(record) for record in pending))
-
-
-__all__ = ["RetryableError", "Schemas", "Until", "run_sink"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from tailrace_log.log import Marker
-from tailrace_schemas.errors import Finding
+from tailrace_schemas.errors import ConfigError, Finding
 from tailrace_schemas.table import TableId, TableSchema
 
 
@@ -39,6 +39,18 @@ class SinkConfig:
     cascades: Literal["emulate", "refuse"] = "emulate"
     target_triggers: Literal["allow", "refuse"] = "allow"
     connect_timeout: float = 10.0
+
+    def check(self) -> None:
+        """
+        Raises:
+            ConfigError: an option that no sink has yet.
+        """
+        if self.on_row_error != "stop":
+            raise ConfigError(
+                f'on_row_error "{self.on_row_error}" is not built yet',
+                detail=f"sink {self.name}",
+                hint="on_row_error: stop",
+            )
 
     def target_of(self, table: TableId) -> TableId:
         """Where a source table's rows go."""

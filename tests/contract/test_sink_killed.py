@@ -1,0 +1,78 @@
+"""A sink killed at any of its failpoints goes on where it stood: nothing lost, nothing twice."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_sink import MySqlHarness, PostgresHarness, harness
+
+from tailrace_log.embedded import EmbeddedLog
+from tailrace_sinks.conformance import World, row
+from tailrace_sinks.conformance_stream import Stream
+
+pytestmark = pytest.mark.servers
+
+POINTS = ("sink.taken", "sink.step", "sink.before_commit", "sink.after_commit")
+
+
+class Child:
+    def __init__(self, target: PostgresHarness | MySqlHarness, log: EmbeddedLog, last: int, folder: Path) -> None:
+        url = target.url if isinstance(target, PostgresHarness) else mysql_url(target)
+        script = str(Path(__file__).parent.parent / "fix_sink_child.py")
+        self.command = [sys.executable, script, str(log.path), url, str(last), "3"]
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+        self.environment = {**os.environ, "PYTHONPATH": path}
+        self.folder = folder
+
+    def run(self, failpoint: str) -> int:
+        environment = {**self.environment, "TAILRACE_FAILPOINT": failpoint}
+        done = subprocess.run(self.command, env=environment, timeout=60, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode
+
+
+def mysql_url(target: MySqlHarness) -> str:
+    url = target.url
+    password = url.password.reveal() if url.password else ""
+    return f"mysql://{url.user}:{password}@{url.host}:{url.port}/{url.database}?progress={target.progress}"
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118"])
+def test_kills_leave_no_gap_and_no_double(name: str, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(f"{seed} kills {name}")
+    with harness(name) as target:
+        assert isinstance(target, (PostgresHarness, MySqlHarness))
+        log = EmbeddedLog(tmp_path / "log.db", "conform")
+        world = World(target)
+        world.stream = s = Stream(log)  # type: ignore[arg-type]
+        t, keyless = world.table("t"), world.table("k", key=())
+        s.insert(t, **row(0))
+        s.insert(keyless, **row(0))
+        s.commit()
+        assert Child(target, log, 0, tmp_path).run("") == 0
+        target.history("t")
+        expected: dict[int, int] = {0: 0}
+        for n in range(1, 60):
+            s.insert(t, **row(n))
+            s.insert(keyless, **row(n))
+            old = rng.choice(sorted(expected))
+            expected[n] = 0
+            expected[old] = n
+            s.update(t, **row(old, n))
+            s.commit()
+        child = Child(target, log, s.seq - 1, tmp_path)
+        kills = 0
+        for _ in range(12):
+            kills += child.run(f"{rng.choice(POINTS)}:{rng.randrange(1, 5)}") != 0
+        assert child.run("") == 0
+        assert kills >= 8
+        assert world.rows(t) == [(k, v, "n") for k, v in sorted(expected.items())]
+        assert world.rows(keyless) == [(n, 0, "n") for n in range(60)]
+        history = target.query(f'SELECT op, id, v FROM "{target.schema}"."t_history"')
+        assert len(history) == len(set(history))
+        log.close()
