@@ -17,7 +17,7 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 from tailrace_schemas.errors import ConfigError
-from tailrace_schemas.uri import Secret, resolve_secret
+from tailrace_schemas.uri import Secret, resolve_secret, shown_scheme
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 
