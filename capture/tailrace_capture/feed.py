@@ -31,7 +31,7 @@ from tailrace_schemas.table import TableId, TableSchema
 log = logging.getLogger("tailrace.capture")
 
 CUT_BYTES = 4 << 20  # a log transaction this big is cut at the next commit even while another is being written
-OPEN_BYTES = 32 << 20  # a source transaction this big is published in parts (rule C3)
+OPEN_BYTES = 8 << 20  # a source transaction this big is published in parts (rule C3)
 IDLE_SECONDS = 1.0  # how often a position without changes of ours is written
 
 
@@ -103,6 +103,11 @@ class Feed:
         self._planner.stop(table)
         log.error("table stopped: %s", error, extra={"table": str(table)})
         self.wake()
+
+    def retire(self, table: TableId, topic: str) -> None:
+        """A table that the log knows is not there, or not selected, any more. It starts again if it comes back."""
+        note = {"code": "TABLE_GONE", "message": "the table is gone or no longer selected", "remedy": ""}
+        self._marks.append(Mark(Marker("stopped", *table, topic, {}, dict(note))))
 
     def table_gone(self, table: TableId) -> None:
         """The source no longer has this table."""

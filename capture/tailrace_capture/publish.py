@@ -89,7 +89,7 @@ class Publisher:
         self._parse = parse
         self._generations: dict[TableId, int] = {}
         self._changed: set[TableId] = set()
-        self._queue: queue.Queue[Work | None] = queue.Queue(maxsize=8)
+        self._queue: queue.Queue[Work | None] = queue.Queue(maxsize=3)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
         self._unwritten = 0

@@ -27,6 +27,7 @@ from tailrace_log.log import EventLog
 from tailrace_schemas.errors import RetryableError, StopError
 from tailrace_schemas.position import Position
 from tailrace_schemas.table import TableId
+from tailrace_schemas.topic import data_topic
 
 log = logging.getLogger("tailrace.capture")
 
@@ -92,7 +93,7 @@ def run_capture(
     started = False
     while not stop.is_set():
         try:
-            if _Run(source, event_log, settings, stop, status).go():
+            if _Run(source, event_log, settings, stop, status, first=not started).go():
                 return
             started, pause = True, 0.2
         except RetryableError as error:
@@ -116,8 +117,12 @@ class _Run:
         settings: CaptureSettings,
         stop: threading.Event,
         status: CaptureStatus,
+        *,
+        first: bool,
     ) -> None:
+        """`first`: the process has just been started, by a person or after a crash: stopped tables are tried again."""
         self._source, self._log, self._settings, self._stop, self._status = source, event_log, settings, stop, status
+        self._first = first
 
     def go(self) -> bool:
         """True when the work is done (told to stop, or current)."""
@@ -168,9 +173,10 @@ class _Run:
         schemas = {schema.table: schema for schema in self._source.tables()}
         if not schemas and not publisher.loads:
             raise StopError("no table matches the selection", code="NO_TABLES", hint="look at `tables` of the pipeline")
+        joined = self._source.joined()
         for table, schema in schemas.items():
             known = publisher.loads.get(table)
-            if known is not None and known.state == "stopped":
+            if known is not None and known.state == "stopped" and not (self._first and load_new):
                 continue
             table_feed = register.describe(schema)
             if known is None:
@@ -178,12 +184,17 @@ class _Run:
                 feed.announce(table_feed, load)
                 if load_new and not schema.key:
                     feed.reload(table)
+            elif known.state == "stopped" or table in joined:
+                log.warning("table starts again", extra={"table": str(table), "was": known.error.get("code", "")})
+                feed.reload(table)
             elif known.state == "loading":
                 planner.adopt(table_feed, known)
                 if not known.loaded and (not schema.key or self._settings.mode == "full-load"):
                     feed.reload(table)
-        for table in publisher.loads.keys() - schemas.keys():
-            log.warning("table is no longer selected or no longer there", extra={"table": str(table)})
+        for table in sorted(publisher.loads.keys() - schemas.keys()):
+            if publisher.loads[table].state != "stopped":
+                log.warning("table is no longer selected or no longer there", extra={"table": str(table)})
+                feed.retire(table, data_topic(self._log.prefix, table))
         self._estimates = {table: self._source.estimate_rows(table) for table in planner.lives}
 
     def _stream(

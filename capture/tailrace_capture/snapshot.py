@@ -41,7 +41,7 @@ class _Chunk:
 
 class LiveLoad:
     """One table in load, as the stream and the load threads see it. `lock` guards the chunks; `generation` counts how
-    often the table has started again in this run; no S is taken while `pending_markers` are not durable (rule B10)."""
+    often the table has started again in this run (the publisher counts the same way); no S is taken while `pending_markers` are not durable (rule B10)."""
 
     def __init__(self, feed: TableFeed, bounds: list[list[str]], order: KeyOrder | None) -> None:
         self.feed, self.bounds, self.order = feed, bounds, order
@@ -76,11 +76,11 @@ class LiveLoad:
                 return "restart"
             return "truncate"
 
-    def restart(self, bounds: list[list[str]], order: KeyOrder | None, feed: TableFeed) -> None:
+    def restart(self, bounds: list[list[str]], order: KeyOrder | None, feed: TableFeed, generation: int) -> None:
         with self.lock:
             self.feed, self.bounds, self.order = feed, bounds, order
             self.chunks = [_Chunk() for _ in range(len(bounds) + 1)]
-            self.generation += 1
+            self.generation = generation
             self.pending_markers += 1
             self.claimed = set()
             self.blocked = False
@@ -111,6 +111,7 @@ class LoadPlanner:
     max_rows_per_second: int | None = None
     streaming: bool = True
     lives: dict[TableId, LiveLoad] = field(default_factory=dict)
+    _generations: dict[TableId, int] = field(default_factory=dict)
     shared: list[SnapshotReader] = field(default_factory=list)  # mode full-load: readers of one moment
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -132,14 +133,15 @@ class LoadPlanner:
         table = feed.schema.table
         bounds = self.source.plan(feed.schema, self.chunk_rows)
         order = self.source.key_order(feed, bounds) if bounds else None
+        self._generations[table] = self._generations.get(table, 0) + 1
         live = self.lives.get(table)
         if live is None:
             live = LiveLoad(feed, bounds, order)
-            live.pending_markers = 1
+            live.restart(bounds, order, feed, self._generations[table])
             with self._lock:
                 self.lives[table] = live
         else:
-            live.restart(bounds, order, feed)
+            live.restart(bounds, order, feed, self._generations[table])
         feed.buffer.judged = True
         return bounds
 

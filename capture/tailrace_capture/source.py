@@ -163,6 +163,10 @@ class Source(Protocol):
             StopError: SOURCE_BEHIND, SLOT_RECREATED, WRONG_SOURCE.
         """
 
+    def joined(self) -> frozenset[TableId]:
+        """After `prepare` or `check`: selected tables whose changes were not streamed until now (they were missing from
+        the publication). Those that the log knows already start again."""
+
     def stream(self, feed: Feed, resume: Resume) -> None:
         """Stream until `feed.stopping`; then return. Acknowledges `feed.durable` to the source, and nothing else
         (rule A4). Never reconnects by itself.

@@ -266,3 +266,97 @@ def test_big_transactions_streamed_before_their_commit(version: str, tmp_path: P
         assert len(got) == 20_001
         assert [e["transaction"]["total_order"] for e in got] == list(range(1, 20_002))
         assert got[-1]["after"] == {"id": 70000, "w": 1, "z": 8}
+
+
+def _stopped(capture: RunningCapture) -> list[str]:
+    return [t.error["code"] for t in capture.status.tables.values() if t.state == "stopped"]
+
+
+def test_a_stopped_table_is_whole_again_after_the_fix_and_a_start(bench: Bench) -> None:  # A19, rule A7
+    bench.run(
+        "CREATE TABLE a (k text PRIMARY KEY, v int)",
+        "ALTER TABLE a ALTER k SET STORAGE EXTERNAL",
+        "INSERT INTO a VALUES (repeat('k', 2500), 1)",
+    )
+    with bench.capture() as capture:
+        bench.run("UPDATE a SET v = 2")
+        wait_until(lambda: _stopped(capture) == ["UNCHANGED_KEY"], 30, "the table stops")
+    bench.run("INSERT INTO a VALUES ('missed', 3)", "ALTER TABLE a REPLICA IDENTITY FULL")
+    with bench.capture():
+        bench.run("UPDATE a SET v = 4")
+    bench.drain()
+    bench.equal("a")
+
+
+def test_a_table_taken_out_of_the_publication_stops_and_starts_again(bench: Bench) -> None:  # K5
+    bench.run("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY)")
+    with bench.capture() as capture:
+        with psycopg.connect(bench.url, autocommit=True) as connection:
+            name = connection.execute("SELECT pubname FROM pg_publication").fetchone()
+        assert name is not None
+        bench.run(f'ALTER PUBLICATION "{name[0]}" DROP TABLE a', "INSERT INTO a VALUES (1)", "INSERT INTO b VALUES (1)")
+        wait_until(lambda: _stopped(capture) == ["PUBLICATION_CHANGED"], 30, "the table stops")
+    bench.drain()
+    bench.equal("a", "b")
+
+
+def test_a_table_taken_out_while_capture_is_down_starts_again(bench: Bench) -> None:  # K5
+    bench.run("CREATE TABLE a (id int PRIMARY KEY)", "INSERT INTO a VALUES (1), (2)")
+    with bench.capture():
+        bench.run("INSERT INTO a VALUES (3)")
+    with psycopg.connect(bench.url, autocommit=True) as connection:
+        name = connection.execute("SELECT pubname FROM pg_publication").fetchone()
+    assert name is not None
+    bench.run(f'ALTER PUBLICATION "{name[0]}" DROP TABLE a', "DELETE FROM a WHERE id = 1", "INSERT INTO a VALUES (4)")
+    bench.drain()
+    bench.equal("a")
+
+
+def test_a_dropped_table_ends_and_a_new_one_of_its_name_is_loaded(bench: Bench) -> None:  # D8
+    bench.run("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY)", "INSERT INTO a VALUES (1)")
+    with bench.capture():
+        pass
+    bench.run("DROP TABLE a", "INSERT INTO b VALUES (1)")
+    bench.drain()
+    bench.run("CREATE TABLE a (id bigint PRIMARY KEY, v text)", "INSERT INTO a VALUES (7, 'new')")
+    bench.drain()
+    bench.equal("a", "b")
+
+
+def test_a_rewrite_under_the_load_is_noticed(bench: Bench) -> None:  # E16
+    bench.run(
+        "CREATE TABLE a (id int PRIMARY KEY, v int, t text)",
+        "INSERT INTO a SELECT g, g, repeat('x', 200) FROM generate_series(1, 20000) g",
+    )
+    source = postgres_source(bench.url, bench.folder / "spool")
+    with running_capture(source, bench.log, chunk_rows=1000, max_rows_per_second=20_000) as capture:
+
+        def half() -> bool:
+            capture.check()
+            return any(0 < t.chunks_done < t.chunks_total for t in capture.status.tables.values())
+
+        wait_until(half, 30, "some chunks are done")
+        bench.run("ALTER TABLE a ALTER v TYPE bigint")
+        bench.run("UPDATE a SET v = v + 3000000000 WHERE id % 10 = 0", "DELETE FROM a WHERE id % 7 = 0")
+        wait_until(lambda: all(t.state == "streaming" for t in capture.status.tables.values()), 60, "the load is done")
+    bench.drain()
+    bench.equal("a")
+
+
+def test_truncate_under_the_load(bench: Bench) -> None:  # E17, rule B9
+    bench.run(
+        "CREATE TABLE a (id int PRIMARY KEY, t text)",
+        "INSERT INTO a SELECT g, repeat('x', 200) FROM generate_series(1, 20000) g",
+    )
+    source = postgres_source(bench.url, bench.folder / "spool")
+    with running_capture(source, bench.log, chunk_rows=1000, max_rows_per_second=20_000) as capture:
+
+        def half() -> bool:
+            capture.check()
+            return any(0 < t.chunks_done < t.chunks_total for t in capture.status.tables.values())
+
+        wait_until(half, 30, "some chunks are done")
+        bench.run("DELETE FROM a WHERE id % 2 = 0", "TRUNCATE a", "INSERT INTO a VALUES (1, 'a'), (2, 'b')")
+        wait_until(lambda: all(t.state == "streaming" for t in capture.status.tables.values()), 60, "the load is done")
+    bench.drain()
+    bench.equal("a")

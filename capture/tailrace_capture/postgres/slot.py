@@ -14,8 +14,9 @@ from tailrace_schemas.position import parse_lsn
 from tailrace_schemas.table import TableId
 
 
-def make_publication(connection: Rows, name: str, tables: Iterable[TableId]) -> None:
-    """Create it for exactly these tables, or add those that are missing. Partitions are published as their root.
+def make_publication(connection: Rows, name: str, tables: Iterable[TableId]) -> frozenset[TableId]:
+    """Create it for exactly these tables, or add those that are missing; returns those that were not in it. Partitions
+    are published as their root.
 
     Raises:
         StopError: it exists and does not publish everything (code PUBLICATION_CHANGED), or may not be changed.
@@ -29,7 +30,7 @@ def make_publication(connection: Rows, name: str, tables: Iterable[TableId]) -> 
     try:
         if row is None:
             _create(connection, name, wanted)
-            return
+            return frozenset(wanted)
         all_tables, everything, via_root = row
         if not everything or not via_root:
             raise StopError(
@@ -39,13 +40,14 @@ def make_publication(connection: Rows, name: str, tables: Iterable[TableId]) -> 
                 " publish_via_partition_root = true)",
             )
         if all_tables:
-            return
+            return frozenset()
         _check_filters(connection, name, wanted)
         there = {TableId(s, t) for s, t in connection.execute(_MEMBERS, (name,))}
         if missing := sorted(wanted - there):
             connection.execute(
                 sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), _names(missing))
             )
+        return frozenset(missing)
     except psycopg.errors.InsufficientPrivilege as error:
         raise StopError(
             f"publication {name} cannot be made or changed",
@@ -55,6 +57,20 @@ def make_publication(connection: Rows, name: str, tables: Iterable[TableId]) -> 
             " (publish_via_partition_root = true)",
         ) from error
 
+
+def members(connection: Rows, name: str) -> dict[TableId, int] | None:
+    """Tables of the publication, each with the oid of its membership (another one after it was dropped and added
+    again); None for a publication of all tables, nothing for one that is gone."""
+    row = connection.execute("SELECT puballtables FROM pg_publication WHERE pubname = %s", (name,)).fetchone()
+    if row is None or row[0]:
+        return None if row is not None else {}
+    return {TableId(schema, table): oid for schema, table, oid in connection.execute(_MEMBERSHIPS, (name,))}
+
+
+_MEMBERSHIPS = """
+SELECT n.nspname, c.relname, r.oid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = %s
+"""
 
 _MEMBERS = """
 SELECT n.nspname, c.relname FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid

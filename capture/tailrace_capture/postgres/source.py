@@ -60,6 +60,7 @@ class PostgresSource:
         self._described: dict[TableId, Described] = {}
         self._stream: Stream | None = None
         self._barrier: set[str] | None = None
+        self._joined: frozenset[TableId] = frozenset()
 
     @property
     def sql(self) -> Rows:
@@ -110,7 +111,7 @@ class PostgresSource:
         tables = self.tables()
         if not tables:
             raise StopError("no table matches the selection", code="NO_TABLES", hint="look at --tables")
-        slot.make_publication(self.sql, self._settings.publication, [schema.table for schema in tables])
+        self._joined = slot.make_publication(self.sql, self._settings.publication, [schema.table for schema in tables])
         settings = self._settings
         fresh = not slot.exists(self.sql, settings.slot)
         if fresh and settings.owner:
@@ -144,7 +145,11 @@ class PostgresSource:
             )
         assert isinstance(resume.position, LsnPosition)
         slot.check_slot(self.sql, self._settings.slot, resume.position.lsn)
-        slot.make_publication(self.sql, self._settings.publication, [schema.table for schema in self.tables()])
+        tables = [schema.table for schema in self.tables()]
+        self._joined = slot.make_publication(self.sql, self._settings.publication, tables)
+
+    def joined(self) -> frozenset[TableId]:
+        return self._joined
 
     def _lowest(self, resume: Resume, pasts: list[Position]) -> int:
         return max(position.lsn for position in (resume.position, *pasts) if isinstance(position, LsnPosition))
@@ -222,6 +227,7 @@ class PostgresSource:
                 self._stream = Stream(
                     connection, side, feed, self._described, self.head(), settings.spool, settings.whole_images
                 )
+                self._stream.watch_publication(settings.publication)
                 self._stream.run(resume.position)
             finally:
                 side.close()

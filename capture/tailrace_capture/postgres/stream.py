@@ -6,6 +6,7 @@ xid. Big transactions that the server streams before their commit wait in the sp
 
 from __future__ import annotations
 
+import functools
 import struct
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from psycopg import sql
 
 from tailrace_capture.feed import Feed
-from tailrace_capture.postgres import catalog, pgoutput
+from tailrace_capture.postgres import catalog, pgoutput, slot
 from tailrace_capture.postgres.catalog import Described, Rows
 from tailrace_capture.postgres.complete import complete_change
 from tailrace_capture.postgres.pgoutput import Codec, Plan
@@ -28,6 +29,7 @@ from tailrace_schemas.position import LsnPosition, format_lsn, parse_lsn
 from tailrace_schemas.table import TableId
 
 FEEDBACK_SECONDS = 1.0
+PUBLICATION_SECONDS = 5.0
 MESSAGES_A_TURN = 2048
 PASSED_LIMIT = 100_000
 
@@ -68,10 +70,13 @@ class Stream:
         self._now_at = 0.0
         self._in_transaction = False
         self._at = 0
+        self._checked_at = time.monotonic()
+        self._publication = ""
+        self._members: dict[TableId, int] | None = None
 
     def run(self, position: LsnPosition) -> None:
         feed, codec, connection = self._feed, self._codec, self._connection
-        self._last_commit = str(position.lsn)
+        self._last_commit, self._at = str(position.lsn), position.lsn
         feed.keepalive = self._keepalive
         try:
             while not feed.stopping:
@@ -91,6 +96,30 @@ class Stream:
         finally:
             self._spool.close()
 
+    # --- the publication
+
+    def watch_publication(self, name: str) -> None:
+        """Before `run`: remember who is in the publication, to notice when somebody else changes that."""
+        self._publication = name
+        self._members = slot.members(self._side, name)
+
+    def _check_publication(self) -> None:
+        """A table that has left the publication, even for a moment, has a hole in its stream."""
+        now = slot.members(self._side, self._publication)
+        if now is None or self._members is None:
+            return
+        for table in list(self._feed.tables):
+            if table in self._members and now.get(table) != self._members[table]:
+                hint = "start again: the table is added to the publication and loaded anew"
+                error = TableStopError(
+                    "its changes were not published",
+                    code="PUBLICATION_CHANGED",
+                    hint=hint,
+                    table=table,
+                    detail=f"somebody has taken it out of publication {self._publication}",
+                )
+                self._feed.request(functools.partial(self._feed.stop_table, table, error))
+
     # --- keep-alive and acknowledgement
 
     def _durable(self) -> int:
@@ -103,6 +132,9 @@ class Stream:
         if now - self._feedback_at >= FEEDBACK_SECONDS:
             self._feedback_at = now
             self._connection.feedback(self._durable())
+            if now - self._checked_at >= PUBLICATION_SECONDS:
+                self._checked_at = now
+                self._check_publication()
 
     def _clock(self) -> None:
         """The processing time that events carry, renewed every few milliseconds."""
