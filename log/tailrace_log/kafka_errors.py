@@ -18,7 +18,17 @@ from tailrace_schemas.errors import ConfigError, FencedError, LogUnavailableErro
 if TYPE_CHECKING:
     from tailrace_log.kafka_settings import Config, KafkaSettings
 
-log = logging.getLogger(__name__)
+librdkafka_log = logging.getLogger("tailrace_log.librdkafka")
+
+
+def _for_developers(record: logging.LogRecord) -> bool:
+    """librdkafka logs every attempt to connect as an error, many a second. What matters to an operator comes back as
+    an error of the call; the rest is for debugging."""
+    record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+    return librdkafka_log.isEnabledFor(logging.DEBUG)
+
+
+librdkafka_log.addFilter(_for_developers)
 
 FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 AUTHENTICATION = frozenset(
@@ -57,7 +67,7 @@ class ErrorTrap:
 
     def config(self, config: Config) -> dict[str, Any]:
         """`config` with this trap and our logger in it."""
-        return {**config, "error_cb": self._keep, "logger": log}
+        return {**config, "error_cb": self._keep, "logger": librdkafka_log}
 
     def _keep(self, error: KafkaError) -> None:
         # A later "all brokers down" must not hide the reason that came before it.

@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from concurrent.futures import Future, wait
 from itertools import chain
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from tailrace_log.kafka_commits import BEYOND, GONE, Commits, Entry
 from tailrace_log.kafka_errors import ErrorTrap
 from tailrace_log.kafka_frames import take_frames
+from tailrace_log.kafka_progress import Groups, progress_group
 from tailrace_log.kafka_settings import KafkaSettings
 from tailrace_log.kafka_topics import Topics
-from tailrace_log.kafka_writer import LOOK_UP_MS, progress_group
+from tailrace_log.kafka_writer import LOOK_UP_MS
 from tailrace_log.log import Batch, CommitRecord, Range
 from tailrace_schemas.errors import LogUnavailableError, PositionLostError, StopError, TailraceError
 
@@ -29,7 +29,6 @@ FOLLOW_MS = 500
 AT_ONCE = 10_000
 FAR_AHEAD_BYTES = 64 << 20
 SKIP_RECORDS = 20_000  # a longer way to the next announced record is jumped, a shorter one read over
-PROGRESS_SECONDS = 1.0
 Place = tuple[str, int]
 
 
@@ -44,7 +43,8 @@ class KafkaReader:
         self._wanted: int | None = None  # sequence that `_follow` gives next, after those in `_ahead`
         self._ahead: deque[Entry] = deque()
         self._entries: dict[int, Entry] = {}  # given out and not applied yet
-        self._progress = _Progress(topics, commit_topic)
+        self._groups = Groups(settings, commit_topic)
+        self._applied: dict[str, int] = {}
         self._end_seen: tuple[int, int] | None = None
 
     @property
@@ -62,7 +62,7 @@ class KafkaReader:
 
     def commits(self, after: int, limit: int, timeout: float) -> list[CommitRecord]:
         deadline = time.monotonic() + timeout
-        self._progress.send()
+        self._groups.send()
         if self._wanted != after + 1:
             self._go_to(after + 1)
         out: list[Entry] = []
@@ -118,7 +118,7 @@ class KafkaReader:
         """Kept as a committed offset; at most one a second is sent."""
         for old in [known for known in self._entries if known < seq]:
             del self._entries[old]
-        if not self._progress.is_due(sink, seq):
+        if seq <= self._applied.get(sink, -1):
             return
         try:
             entry = self._entries.get(seq) or next((e for e in self._look_up.since(seq) if e.record.seq == seq), None)
@@ -126,59 +126,12 @@ class KafkaReader:
             log.warning("progress not noted in the log", extra={"sink": sink, "error": str(error)})
             return
         if entry is not None:
-            self._progress.put(sink, seq, progress_group(entry.record.pipeline, sink), entry.offset + 1)
+            self._applied[sink] = seq
+            self._groups[progress_group(entry.record.pipeline, sink)].commit(entry.offset + 1)
 
     def close(self) -> None:
-        self._progress.close(self._settings.timeout_seconds)
-        for consumer in (self._look_up, self._follow, self._data):
-            consumer.close()
-
-
-class _Progress:
-    """Offsets on their way to the brokers, one at a time. They are hints: a failure is logged, nothing more."""
-
-    def __init__(self, topics: Topics, commit_topic: str) -> None:
-        self._topics, self._commit_topic = topics, commit_topic
-        self._waiting: dict[str, int] = {}
-        self._latest: dict[str, int] = {}
-        self._sent: Future[ConsumerGroupTopicPartitions] | None = None
-        self._sent_at = -PROGRESS_SECONDS
-
-    def is_due(self, sink: str, seq: int) -> bool:
-        return seq > self._latest.get(sink, -1)
-
-    def put(self, sink: str, seq: int, group: str, offset: int) -> None:
-        self._latest[sink] = seq
-        self._waiting[group] = offset
-        self.send()
-
-    def send(self, *, at_once: bool = False) -> None:
-        now = time.monotonic()
-        if not self._waiting or (now < self._sent_at + PROGRESS_SECONDS and not at_once):
-            return
-        if self._sent is not None and not self._sent.done():
-            return
-        self._report()
-        self._sent_at = now
-        group, offset = self._waiting.popitem()
-        self._sent = self._topics.commit(group, self._commit_topic, offset)
-
-    def _report(self) -> None:
-        if self._sent is None:
-            return
-        try:
-            self._sent.result(timeout=0)
-        except (KafkaException, TimeoutError) as error:
-            log.warning("progress not noted in the log", extra={"error": str(error)})
-
-    def close(self, timeout: float) -> None:
-        """Send what waits and wait for the answers."""
-        while self._waiting or self._sent is not None:
-            if self._sent is not None:
-                wait([self._sent], timeout)
-                self._report()
-                self._sent = None
-            self.send(at_once=True)
+        for part in (self._groups, self._look_up, self._follow, self._data):
+            part.close()
 
 
 class _Partition:

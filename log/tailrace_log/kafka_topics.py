@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -24,6 +24,7 @@ from tailrace_schemas.errors import LogUnavailableError, StopError, TailraceErro
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+TRIM_SECONDS = 5.0  # the writer stands meanwhile
 ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID)
 
 
@@ -103,21 +104,8 @@ class Topics:
     def delete_before(self, topic: str, offset: int) -> None:
         """Remove the records of partition 0 below `offset`."""
         place = TopicPartition(topic, 0, offset)
-        for future in self._admin.delete_records([place], request_timeout=self._timeout).values():
+        for future in self._admin.delete_records([place], request_timeout=TRIM_SECONDS).values():
             self._wait(future, f"trim topic {topic}")
-
-    def committed(self, group: str, topic: str) -> int | None:
-        """The offset a group has committed for partition 0, None for none."""
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0)])
-        [future] = self._admin.list_consumer_group_offsets([asked], request_timeout=self._timeout).values()
-        [found] = self._wait(future, f"read the progress of group {group}").topic_partitions
-        return None if found.offset < 0 else int(found.offset)
-
-    def commit(self, group: str, topic: str, offset: int) -> Future[ConsumerGroupTopicPartitions]:
-        """Begin to commit an offset of partition 0 for a group without members."""
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, offset)])
-        [future] = self._admin.alter_consumer_group_offsets([asked], request_timeout=self._timeout).values()
-        return future
 
     @property
     def _timeout(self) -> float:

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from tailrace_log.kafka_commits import Commits, Entry, topic_ids_header
 from tailrace_log.kafka_errors import ErrorTrap
 from tailrace_log.kafka_frames import produce_frames
+from tailrace_log.kafka_progress import Groups, progress_group
 from tailrace_log.kafka_settings import KafkaSettings
 from tailrace_log.kafka_topics import Topic, Topics
 from tailrace_log.log import Batch, CommitRecord, announced
@@ -31,6 +32,7 @@ from tailrace_schemas.errors import (
 log = logging.getLogger(__name__)
 
 LOOK_UP_MS = 5
+TRIM_AGAIN_SECONDS = 60.0
 Place = tuple[str, int]
 
 
@@ -44,12 +46,13 @@ class KafkaWriter:
         self._pipeline, self._sinks = pipeline, sinks
         self._trap = ErrorTrap(settings)
         self._commits = Commits(settings, commit_topic, LOOK_UP_MS)
+        self._groups = Groups(settings, commit_topic)
         self._producer: Producer | None = None
         self._known: dict[str, Topic] = {}
         self._next: dict[Place, int] = {}
         self._last_seq = -1
         self._last_offset = self._full_offset = -1  # of the last commit record, and of the last full load state
-        self._trimmed_at = time.monotonic()
+        self._trim_at = time.monotonic() + settings.trim_seconds
         self._trimmed_to = 0
         self._explain = False  # ask for every delivery report: the last log transaction failed without a reason
 
@@ -214,7 +217,7 @@ class KafkaWriter:
         if written.load_full or self._full_offset < 0:
             self._full_offset = offset
         self._next |= {(r.topic, r.partition): r.last + 1 for r in written.ranges}
-        if time.monotonic() >= self._trimmed_at + self._settings.trim_seconds:
+        if self._sinks and time.monotonic() >= self._trim_at:
             self._trim()
 
     # ---- the end of a transaction
@@ -254,28 +257,22 @@ class KafkaWriter:
 
     def _trim(self) -> None:
         """Rule C4: commit records below the slowest sink go, but never the last one nor what `open` has to return."""
-        self._trimmed_at = time.monotonic()
+        self._trim_at = time.monotonic() + self._settings.trim_seconds
         try:
-            groups = [progress_group(self._pipeline, sink) for sink in self._sinks]
-            committed = [self._topics.committed(group, self._commit_topic) for group in groups]
-            if not committed or None in committed:
-                return
-            before = min(*(offset for offset in committed if offset is not None), self._last_offset, self._full_offset)
+            slowest = self._groups.slowest([progress_group(self._pipeline, sink) for sink in self._sinks])
+            before = min(slowest or 0, self._last_offset, self._full_offset)
             if before > self._trimmed_to:
                 self._topics.delete_before(self._commit_topic, before)
                 self._trimmed_to = before
         except TailraceError as error:
-            # Only space is lost.
+            # Only space is lost; writing must not wait for it again soon.
+            self._trim_at = time.monotonic() + max(self._settings.trim_seconds, TRIM_AGAIN_SECONDS)
             log.warning("commit topic not trimmed", extra={"topic": self._commit_topic, "error": str(error)})
 
     def close(self) -> None:
         self._drop_producer()
         self._commits.close()
-
-
-def progress_group(pipeline: str, sink: str) -> str:
-    """The group whose committed offset in the commit topic says what a sink does not need any more."""
-    return f"tailrace.{pipeline}.{sink}"
+        self._groups.close()
 
 
 class _Reports:

@@ -433,7 +433,7 @@ def opened_through(writer: KafkaWriter, deadline: float) -> int:
             assert time.monotonic() < deadline
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(90)
 def test_nothing_acknowledged_is_lost_when_the_broker_is_killed(prefix: str, stack: ExitStack, seed: int) -> None:
     chance = random.Random(f"{seed} kill the broker")
     broker = stack.enter_context(private_server(KAFKA))
