@@ -97,8 +97,9 @@ def open_sink(settings: PipelineSettings, sink: SinkSettings, log_id: str) -> Si
     """`log_id`: of the log it will read; empty for preflight, which reads none.
 
     Raises:
-        ConfigError: no such engine, or its driver is not installed.
+        ConfigError: no such engine, or its driver is not installed; see also `refuse_unbuilt`.
     """
+    refuse_unbuilt(settings)
     factory = _find("tailrace.sinks", _SINKS, sink.url.engine)
     return cast("Sink", factory(sink.url, sink_config(settings, sink, log_id)))
 
@@ -147,7 +148,26 @@ def sink_namespaces(settings: PipelineSettings, sink: SinkSettings) -> dict[str,
     )
 
 
+def refuse_unbuilt(settings: PipelineSettings) -> None:
+    """Settings that are reserved but not built yet are refused: nothing may seem to hold that does not.
+
+    Raises:
+        ConfigError: code NOT_BUILT.
+    """
+    unbuilt = [f"sink {sink.name}: consistency key" for sink in settings.sinks if sink.consistency == "key"]
+    unbuilt += [f"sink {sink.name}: on_row_error dead_letter" for sink in settings.sinks if sink.on_row_error != "stop"]
+    if settings.foreign_truncate:
+        unbuilt.append("foreign_truncate")
+    if unbuilt:
+        raise ConfigError(f"not built yet: {', '.join(unbuilt)}", code="NOT_BUILT", hint="leave it at its default")
+
+
 def capture_settings(settings: PipelineSettings, until_current: bool, connect_timeout: float) -> CaptureSettings:
+    """
+    Raises:
+        ConfigError: see `refuse_unbuilt`.
+    """
+    refuse_unbuilt(settings)
     return CaptureSettings(
         pipeline=settings.name,
         mode=settings.mode,
