@@ -58,6 +58,8 @@ configure() { # DATA
   places
   cat <<X
 datadir=$1/data
+# Its own: a server that starts removes every temporary table it finds there, those of running servers too, which crash.
+tmpdir=$1/tmp
 bind-address=$HOST
 port=$PORT
 # Relative to the data folder: the path of a socket may have 107 bytes.
@@ -96,7 +98,7 @@ case ${1:-} in
     INSTANCE=$3 PORT=$4 DATA=$BED_SESSION/data/$3
     [ -z "${BED_TLS:-}" ] || CERTIFICATES=$("$HERE/certs.sh")
     if [ ! -e "$DATA" ]; then
-      mkdir "$DATA"
+      mkdir "$DATA" "$DATA/tmp"
       cp -a --reflink=auto "$BED/$PROGRAMS.template" "$DATA/data"
     fi
     configure "$DATA" >"$DATA/my.cnf"

@@ -20,10 +20,14 @@ SOURCES = ("POSTGRES14", "POSTGRES18", "MYSQL80", "MYSQL9", "MARIADB1011", "MARI
 TARGETS = ("POSTGRES18", "MARIADB118")
 LOGS = ("embedded", "kafka")
 
+# Each source, target and log at least once; the rest is for the whole matrix.
 SLICE = [
     ("POSTGRES14", "POSTGRES18", "kafka"),
-    ("POSTGRES18", "POSTGRES18", "embedded"),
     ("POSTGRES18", "MARIADB118", "embedded"),
+    ("MYSQL80", "POSTGRES18", "embedded"),
+    ("MYSQL9", "MARIADB118", "kafka"),
+    ("MARIADB1011", "POSTGRES18", "kafka"),
+    ("MARIADB118", "MARIADB118", "embedded"),
 ]
 
 
