@@ -22,7 +22,7 @@ from tailrace.boundary import error_json, finding_json, print_error, print_findi
 from tailrace.display import display, size_text
 from tailrace.http_server import serve
 from tailrace.lifeline import Lifeline
-from tailrace.monitor import RUN, pipeline_status
+from tailrace.monitor import pipeline_status
 from tailrace.processes import CAPTURE, ProcessOptions, capture_process, sink_process, sink_role
 from tailrace.state import StateFolder
 from tailrace.supervisor import Supervisor
@@ -114,7 +114,7 @@ def _say_first_line(flags: Flags) -> None:
 
 def _prepared(settings: PipelineSettings, state: StateFolder, flags: Flags) -> PipelineSettings:
     """At the first start: preflight, and the namespace map it implies. Later: the map as it was."""
-    if state.read_status(RUN).get("was_running"):
+    if state.read_status(CAPTURE).get("was_running") and state.pipeline_file.exists():
         stored = stored_settings(state)
         return settings if settings.map else settings.model_copy(update={"map": stored.map})
     found = preflight.examine(_resolved(settings), state, flags.connect_timeout)

@@ -45,7 +45,7 @@ def size_text(count: float) -> str:
 
 
 class Rate:
-    """Applied changes a second, over the time between two looks."""
+    """Applied rows and changes a second, over the time between two looks."""
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None
@@ -74,9 +74,11 @@ def status_line(status: dict[str, Any], rates: dict[str, Rate], now: float) -> s
         parts.append(f"loading {len(loading)} of {len(status['tables'])} tables, {rows:,} rows")
     for sink in status["sinks"]:
         count, lag = applied_count(sink), sink["lag"]
-        rate = rates.setdefault(sink["name"], Rate()).of(count, now)
+        loaded = sink["rows_loaded"]
+        rate = rates.setdefault(sink["name"], Rate()).of(loaded + count, now)
         seconds = lag["source_to_log_seconds"] + lag["log_to_target_seconds"]
-        parts.append(f"{sink['name']}: {count:,} changes, {rate:,.0f}/s, lag {seconds:.1f} s")
+        done = f"{loaded:,} rows loaded, {count:,} changes" if loaded else f"{count:,} changes"
+        parts.append(f"{sink['name']}: {done}, {rate:,.0f}/s, lag {seconds:.1f} s")
     parts.append(f"log {size_text(status['log']['bytes'])}")
     if stopped:
         parts.append(f"{len(stopped)} tables stopped")

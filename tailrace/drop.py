@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tailrace.pipeline import forget_progress, open_source
+from tailrace.processes import CAPTURE, sink_role
 from tailrace.state import StateFolder
 from tailrace_schemas.log_uri import KafkaLogUrl
 from tailrace_schemas.settings import PipelineSettings
@@ -40,7 +41,7 @@ def drop(settings: PipelineSettings, state: StateFolder) -> list[str]:
         StopError: the pipeline is running (code STATE_HELD).
         SourceUnavailableError: the source does not answer; nothing was removed.
     """
-    lock = state.lock()
+    locks = [state.lock(role) for role in ("", CAPTURE, *(sink_role(sink.name) for sink in settings.sinks))]
     try:
         with closing(open_source(settings, state)) as source:
             done = source.drop()
@@ -52,7 +53,8 @@ def drop(settings: PipelineSettings, state: StateFolder) -> list[str]:
         shutil.rmtree(state.path)
         return [*done, f"removed {state.path}"]
     finally:
-        lock.release()
+        for lock in locks:
+            lock.release()
 
 
 def _log_files(settings: PipelineSettings) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -44,7 +45,7 @@ def pipeline_status(settings: PipelineSettings, state: StateFolder) -> dict[str,
         "log": {
             "kind": "kafka" if isinstance(settings.log, KafkaLogUrl) else "sqlite",
             "position": capture.get("seq", -1),
-            "bytes": _log_bytes(state),
+            "bytes": _log_bytes(settings, state),
         },
         "capture": {
             "state": capture["state"],
@@ -72,18 +73,21 @@ def _process(state: StateFolder, role: str) -> dict[str, Any]:
 
 
 def _pipeline_state(state: StateFolder, run: dict[str, Any], processes: list[dict[str, Any]]) -> str:
-    states = {process["state"] for process in processes}
     if state.is_locked():
-        said = str(run.get("state", "starting"))
-        return "starting" if said == "running" and states != {"running"} and "failed" not in states else said
+        return str(run.get("state", "starting"))
+    states = {process["state"] for process in processes}
     for word in ("failed", "running", "starting", "stopping"):
         if word in states:
             return word
     return "stopped"
 
 
-def _log_bytes(state: StateFolder) -> int:
-    files = (state.log_file, state.log_file.with_name("log.db-wal"))
+def _log_bytes(settings: PipelineSettings, state: StateFolder) -> int:
+    """Of an embedded log, its WAL included; Kafka does not tell."""
+    if isinstance(settings.log, KafkaLogUrl):
+        return 0
+    path = state.log_file if settings.log.path is None else Path(settings.log.path)
+    files = (path, path.with_name(f"{path.name}-wal"))
     return sum(file.stat().st_size for file in files if file.exists())
 
 
@@ -94,6 +98,7 @@ def _sink(sink: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
         "position": sink.get("position", ""),
         "lag": sink.get("lag", _NO_LAG),
         "applied": sink.get("applied", _NOTHING_APPLIED),
+        "rows_loaded": sink.get("rows_loaded", 0),
         "applied_seq": sink.get("applied_seq", -1),
         "retries": sink.get("retries", 0),
         "restarts": run.get("restarts", {}).get(sink_role(sink["name"]), 0),

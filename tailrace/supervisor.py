@@ -94,6 +94,7 @@ class Supervisor:
         self._sentence = ""
         self._until: int | None = None
         self._shown_at = 0.0
+        self._all_ran = False
 
     def run(self) -> int:
         """Until the work is done, a person is needed, or the life line says to end; returns the exit code.
@@ -109,7 +110,7 @@ class Supervisor:
                 code = self._verdict()
                 if code is not None:
                     return code
-                self._show("running")
+                self._show(self._word())
                 self._life.stop.wait(TICK_SECONDS)
             return EXIT_DONE
         finally:
@@ -176,6 +177,17 @@ class Supervisor:
         child.next_start = time.monotonic() + child.pause
         child.pause = min(child.pause * 2, LONGEST_PAUSE)
 
+    def _word(self) -> str:
+        """`starting` until every child has said once that it runs."""
+        if not self._all_ran:
+            said = [self._state.read_status(child.role) for child in self._children]
+            pids = [child.process.pid if child.process is not None else None for child in self._children]
+            self._all_ran = all(
+                child.over or (own.get("pid") == pid and own.get("state") == "running")
+                for child, own, pid in zip(self._children, said, pids, strict=True)
+            )
+        return "running" if self._all_ran else "starting"
+
     def _verdict(self) -> int | None:
         """The exit code when the run is over, else None."""
         capture, sinks = self._capture, self._sinks
@@ -233,7 +245,7 @@ class Supervisor:
         self._shown_at = time.monotonic()
         restarts = {child.role: child.restarts for child in self._children}
         frame = {"state": word, "sentence": self._sentence, "restarts": restarts, "pid": os.getpid()}
-        self._state.write_status(RUN, frame | {"updated": time.time(), "was_running": True})
+        self._state.write_status(RUN, frame | {"updated": time.time()})
         self._display.show(pipeline_status(self._settings, self._state))
 
 

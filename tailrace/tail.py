@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -53,7 +54,7 @@ def tail(settings: PipelineSettings, life: Lifeline, as_json: bool, connect_time
             capture = _Capture(settings, state, event_log, life, connect_timeout)
             capture.start()
             try:
-                _print_all(event_log, settings.name, capture, as_json)
+                _print_all(event_log, capture, as_json)
             finally:
                 life.stop.set()
                 capture.join(20)
@@ -71,7 +72,9 @@ class _Capture(threading.Thread):
     ) -> None:
         super().__init__(name="capture", daemon=True)
         self._source = open_source(settings, state, event_log.log_id)
-        self._settings = capture_settings(settings, until_current=False, connect_timeout=timeout)
+        wanted = capture_settings(settings, until_current=False, connect_timeout=timeout)
+        # The printer counts as a sink, so that the log forgets what has been printed.
+        self._settings = replace(wanted, sinks=(READER,))
         self._log, self.stopping = event_log, life.stop
         self.error: TailraceError | None = None
 
@@ -89,9 +92,7 @@ def _drop(settings: PipelineSettings, state: StateFolder) -> None:
         source.drop()
 
 
-def _print_all(event_log: EventLog, pipeline: str, capture: _Capture, as_json: bool) -> None:
-    # Registered as a sink, so that the log forgets what has been printed.
-    event_log.writer(pipeline, [READER]).close()
+def _print_all(event_log: EventLog, capture: _Capture, as_json: bool) -> None:
     after = -1
     with closing(event_log.reader()) as reader:
         while not capture.stopping.is_set():

@@ -22,6 +22,7 @@ def status(rows: int = 50, applied: int = 1234) -> dict[str, Any]:
         "sinks": [
             {
                 "name": "replica",
+                "rows_loaded": 7000,
                 "applied": {"inserts": applied, "updates": 0, "deletes": 0, "ddls": 9},
                 "lag": {"source_to_log_seconds": 0.25, "log_to_target_seconds": 0.5, "bytes": 0},
             }
@@ -32,7 +33,7 @@ def status(rows: int = 50, applied: int = 1234) -> dict[str, Any]:
 
 def test_the_status_line_says_load_changes_lag_and_trouble() -> None:
     assert status_line(status(), {}, 0.0) == (
-        "running · loading 1 of 3 tables, 150 rows · replica: 1,234 changes, 0/s, lag 0.8 s · log 12.3 MB"
+        "running · loading 1 of 3 tables, 150 rows · replica: 7,000 rows loaded, 1,234 changes, 0/s, lag 0.8 s · log 12.3 MB"
         " · 1 tables stopped"
     )
 
