@@ -119,7 +119,7 @@ def _table(table: dict[str, Any], sinks: list[dict[str, Any]]) -> dict[str, Any]
         "chunks_total": table["chunks_total"],
         "applied": applied,
         "error": table["error"] or next((one["error"] for one in applied.values() if one.get("error")), None),
-        "last_schema_change": table.get("last_schema_change"),
+        "last_schema_change": next(filter(None, (one.get("last_schema_change") for one in applied.values())), None),
     }
 
 

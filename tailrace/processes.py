@@ -80,7 +80,7 @@ def sink_process(
     wanted = settings.sink(name)
     status = SinkStatus(name)
     before = state.read_status(sink_role(name))
-    with _alive(settings, state, life, sink_role(name), lambda: sink_json(status, before)) as (resolved, timeout):
+    with _alive(settings, state, life, sink_role(name), SinkReport(status, before)) as (resolved, timeout):
         event_log = _reach(lambda: open_event_log(resolved, state), timeout(options), life)
         if event_log is None:
             return EXIT_DONE
@@ -209,17 +209,37 @@ def status_reporter(state: StateFolder, role: str) -> Report:
     return report
 
 
-def sink_json(status: SinkStatus, before: dict[str, Any]) -> dict[str, Any]:
-    """The sink's status, its counts added to those of the processes before it. A process that was killed had
-    noted its counts up to a second before, so that they are exact only while nobody kills."""
-    out = status.to_json()
-    out["applied"] = _sum(out["applied"], before.get("applied", {}))
-    out["rows_loaded"] += before.get("rows_loaded", 0)
-    tables = before.get("tables", {})
-    for name in tables.keys() | out["tables"].keys():
-        now = out["tables"].get(name, {"error": None})
-        out["tables"][name] = {**now, **_sum(now, tables.get(name, {}))}
-    return out
+class SinkReport:
+    """What a sink process writes into its status file: its counts added to those of the processes before it, and the
+    last schema change of each table. A process that was killed had noted its counts up to a second before, so that
+    they are exact only while nobody kills."""
+
+    def __init__(self, status: SinkStatus, before: dict[str, Any]) -> None:
+        self._status, self._before = status, before
+        self._changes: dict[str, dict[str, str]] = {
+            name: table["last_schema_change"]
+            for name, table in before.get("tables", {}).items()
+            if table.get("last_schema_change")
+        }
+
+    def __call__(self) -> dict[str, Any]:
+        out, before = self._status.to_json(), self._before
+        self._note_changes(out["position"])
+        out["applied"] = _sum(out["applied"], before.get("applied", {}))
+        out["rows_loaded"] += before.get("rows_loaded", 0)
+        tables = before.get("tables", {})
+        for name in tables.keys() | out["tables"].keys():
+            now = out["tables"].get(name, {"error": None})
+            change = {"last_schema_change": self._changes.get(name)}
+            out["tables"][name] = {**now, **_sum(now, tables.get(name, {})), **change}
+        return out
+
+    def _note_changes(self, position: str) -> None:
+        with self._status.lock:
+            ddls = {str(table): counts.last_ddl for table, counts in self._status.tables.items() if counts.last_ddl}
+        for name, ddl in ddls.items():
+            if self._changes.get(name, {}).get("ddl") != ddl:
+                self._changes[name] = {"ddl": ddl, "action": "applied", "position": position}
 
 
 def _sum(now: dict[str, Any], before: dict[str, Any]) -> dict[str, int]:
