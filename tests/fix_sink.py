@@ -1,5 +1,116 @@
-"""What sink tests write into a log; the same that the conformance suite uses."""
+"""What sink tests share: events (the same that the conformance suite uses) and a harness per kind of target."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pymysql
+from fix_servers import POSTGRES_NAMES, fresh_mysql_database, fresh_postgres_database
+
+from tailrace_schemas.uri import parse_database_url
+from tailrace_sinks import mysql, postgres
+from tailrace_sinks.conformance import Rows
 from tailrace_sinks.conformance_stream import ITEMS, Encoder, Row, Stream, column, table
+from tailrace_sinks.sink import Sink, SinkConfig
 
-__all__ = ["ITEMS", "Encoder", "Row", "Stream", "column", "table"]
+__all__ = ["ITEMS", "Encoder", "MySqlHarness", "PostgresHarness", "Row", "Stream", "column", "harness", "table"]
+
+
+class PostgresHarness:
+    engine = "postgresql"
+    schema = "shop"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.connection: psycopg.Connection[Any] = psycopg.connect(url, autocommit=True)
+        self.sinks: list[Sink] = []
+
+    def sink(self, config: SinkConfig) -> Sink:
+        self.sinks.append(postgres.open_sink(parse_database_url(self.url), config))
+        return self.sinks[-1]
+
+    def execute(self, statement: str) -> None:
+        self.connection.execute(statement.encode())
+
+    def query(self, statement: str) -> Rows:
+        return self.connection.execute(statement.encode()).fetchall()
+
+    def history(self, table: str) -> None:
+        name = f'"{self.schema}"."{table}"'
+        self.execute(f'CREATE TABLE "{self.schema}"."{table}_history" (op text, id bigint, v bigint)')
+        self.execute(f"""
+            CREATE FUNCTION "{self.schema}".note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              INSERT INTO "{self.schema}"."{table}_history"
+                VALUES (left(TG_OP, 1), coalesce(NEW.id, OLD.id), coalesce(NEW.v, OLD.v));
+              RETURN NULL; END $$;
+            CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON {name}
+              FOR EACH ROW EXECUTE FUNCTION "{self.schema}".note();
+            ALTER TABLE {name} ENABLE ALWAYS TRIGGER note""")
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        self.connection.close()
+
+
+class MySqlHarness:
+    """The fresh database keeps the progress; tables go to a database named after it."""
+
+    engine = "mysql"
+
+    def __init__(self, url: str) -> None:
+        self.url = parse_database_url(url)
+        self.schema = f"{self.url.database}_shop"
+        self.progress = f"{self.url.database}.progress"
+        self.connection = pymysql.connect(
+            host=self.url.host,
+            port=self.url.port,
+            user=self.url.user,
+            password=self.url.password.reveal() if self.url.password else "",
+            charset="utf8mb4",
+            autocommit=True,
+            init_command="SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES'",
+        )
+        self.sinks: list[Sink] = []
+
+    def sink(self, config: SinkConfig) -> Sink:
+        url = replace(self.url, options={"progress": self.progress})
+        self.sinks.append(mysql.open_sink(url, config))
+        return self.sinks[-1]
+
+    def execute(self, statement: str) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    def query(self, statement: str) -> Rows:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def history(self, table: str) -> None:
+        history = f'"{self.schema}"."{table}_history"'
+        self.execute(f"CREATE TABLE {history} (op char(1), id bigint, v bigint)")
+        for verb, image in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+            self.execute(
+                f'CREATE TRIGGER "{self.schema}"."{table}_{verb}" AFTER {verb} ON "{self.schema}"."{table}"'
+                f" FOR EACH ROW INSERT INTO {history} VALUES ('{verb[0]}', {image}.id, {image}.v)"
+            )
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+        self.execute(f'DROP DATABASE IF EXISTS "{self.schema}"')
+        self.connection.close()
+
+
+@contextmanager
+def harness(name: str) -> Iterator[PostgresHarness | MySqlHarness]:
+    database = fresh_postgres_database if name in POSTGRES_NAMES else fresh_mysql_database
+    with database(name) as url:
+        opened = PostgresHarness(url) if name in POSTGRES_NAMES else MySqlHarness(url)
+        try:
+            yield opened
+        finally:
+            opened.close()

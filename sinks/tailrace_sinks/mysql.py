@@ -27,7 +27,7 @@ from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
 from tailrace_sinks.envelope import FAULTS, Q_SQL, Plan
-from tailrace_sinks.evolution import Ambiguous, DropColumn, RenameColumn, differences, unambiguous
+from tailrace_sinks.evolution import Ambiguous, DropColumn, Operation, RenameColumn, differences, unambiguous
 from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
@@ -343,7 +343,7 @@ class MySqlSink:
                 raise _ambiguous(found.table, operations, schema, type_of)
             operations = unambiguous(operations, schema)
         if marker is None:
-            operations = [operation for operation in operations if not isinstance(operation, DropColumn)]
+            operations = list[Operation](o for o in operations if not isinstance(o, DropColumn))
         statements = before_batch(found, operations, type_of)
         drops = [operation.name for operation in operations if isinstance(operation, DropColumn)]
         if (statements or drops) and self._config.schema_changes == "stop":

@@ -128,7 +128,7 @@ class SinkBatch(Protocol):
             LogUnavailableError, StopError: as `LogReader.read`.
         """
 
-    def schema(self, schema_id: int) -> TableSchema:
+    def schema(self, schema_id: int, /) -> TableSchema:
         """The table a registered value schema describes.
 
         Raises:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_sink import MySqlHarness, PostgresHarness, harness
+from fix_sink import MySqlHarness, PostgresHarness, harness
 
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_sinks.conformance import World, row
@@ -49,7 +49,7 @@ def test_kills_leave_no_gap_and_no_double(name: str, tmp_path: Path, seed: int) 
         assert isinstance(target, (PostgresHarness, MySqlHarness))
         log = EmbeddedLog(tmp_path / "log.db", "conform")
         world = World(target)
-        world.stream = s = Stream(log)  # type: ignore[arg-type]
+        world.stream = s = Stream(log)
         t, keyless = world.table("t"), world.table("k", key=())
         s.insert(t, **row(0))
         s.insert(keyless, **row(0))

@@ -8,12 +8,13 @@ from dataclasses import replace
 import psycopg
 import pytest
 from fix_servers import fresh_mysql_database, fresh_postgres_database, private_server, wait_until
-from test_sink import MySqlHarness, PostgresHarness, harness
+from fix_sink import MySqlHarness, PostgresHarness, harness
 
 from tailrace_schemas.errors import ConfigError, TailraceError, TargetUnavailableError
 from tailrace_schemas.uri import parse_database_url
 from tailrace_sinks import mysql, postgres
 from tailrace_sinks.conformance import World, row
+from tailrace_sinks.mysql_session import Session
 from tailrace_sinks.service import run_sink
 from tailrace_sinks.sink import SinkConfig
 
@@ -196,7 +197,7 @@ def test_a_target_that_is_killed_and_comes_back_has_every_row_once(name: str) ->
 def with_database(url: str, *, make: bool = True) -> str:
     parts = parse_database_url(url)
     if make:
-        session = mysql.Session(parts, 10)
+        session = Session(parts, 10)
         session.run("CREATE DATABASE target")
         session.close()
     return url.rstrip("/") + "/target"

@@ -12,6 +12,7 @@ from fix_command import tailrace
 from tailrace_schemas.uri import parse_database_url
 
 pytestmark = pytest.mark.servers
+Databases = Callable[[str], str]
 
 POSTGRES_VALUES: list[tuple[str, list[str]]] = [
     ("smallint", ["'-32768'"]),
@@ -77,7 +78,7 @@ def postgres_texts(url: str, number: int) -> list[tuple[int, str | None]]:
 
 
 @pytest.mark.timeout(120)
-def test_postgres_values_are_the_same_in_postgres(postgres_database, tmp_path: Path) -> None:
+def test_postgres_values_are_the_same_in_postgres(postgres_database: Databases, tmp_path: Path) -> None:
     source, target = postgres_database("POSTGRES18"), postgres_database("POSTGRES18")
     with psycopg.connect(source, autocommit=True) as c:
         c.execute("create schema shop")
@@ -181,7 +182,9 @@ def with_progress(url: str) -> str:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["MARIADB118", "MYSQL80"])
-def test_mysql_values_are_the_same_in_a_server_of_their_kind(name: str, mysql_database, tmp_path: Path) -> None:
+def test_mysql_values_are_the_same_in_a_server_of_their_kind(
+    name: str, mysql_database: Databases, tmp_path: Path
+) -> None:
     source, target = mysql_database(name), mysql_database(name)
     values = MYSQL_VALUES + ZERO_DATES
     run_twice(tmp_path, source, with_progress(target), lambda offset: fill_mysql(source, offset, values))
@@ -220,7 +223,9 @@ MYSQL_IN_POSTGRES: list[tuple[str, str, str]] = [
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["MARIADB118", "MYSQL80"])
-def test_mysql_values_in_postgres(name: str, mysql_database, postgres_database, tmp_path: Path) -> None:
+def test_mysql_values_in_postgres(
+    name: str, mysql_database: Databases, postgres_database: Databases, tmp_path: Path
+) -> None:
     source, target = mysql_database(name), postgres_database("POSTGRES18")
     values = [(type_, [literal]) for type_, literal, _ in MYSQL_IN_POSTGRES]
     run_twice(tmp_path, source, target, lambda offset: fill_mysql(source, offset, values))
@@ -235,7 +240,7 @@ def test_mysql_values_in_postgres(name: str, mysql_database, postgres_database, 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("policy", ["stop", "null"])
 def test_a_zero_date_stops_or_becomes_null_in_postgres(
-    policy: str, mysql_database, postgres_database, tmp_path: Path
+    policy: str, mysql_database: Databases, postgres_database: Databases, tmp_path: Path
 ) -> None:
     source, target = mysql_database("MARIADB118"), postgres_database("POSTGRES18")
     fill_mysql(source, 0, [("date", ["'0000-00-00'", "'2024-02-29'", "'2024-00-10'"])])
@@ -289,7 +294,9 @@ POSTGRES_IN_MYSQL: list[tuple[str, str, str]] = [
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["MARIADB118", "MYSQL80"])
-def test_postgres_values_in_mysql(name: str, mysql_database, postgres_database, tmp_path: Path) -> None:
+def test_postgres_values_in_mysql(
+    name: str, mysql_database: Databases, postgres_database: Databases, tmp_path: Path
+) -> None:
     source, target = postgres_database("POSTGRES18"), mysql_database(name)
 
     def fill(offset: int) -> None:
@@ -327,7 +334,7 @@ def test_postgres_values_in_mysql(name: str, mysql_database, postgres_database, 
     ],
 )
 def test_what_mysql_cannot_hold_is_rejected_and_never_changed(
-    name: str, type_: str, literal: str, mysql_database, postgres_database, tmp_path: Path
+    name: str, type_: str, literal: str, mysql_database: Databases, postgres_database: Databases, tmp_path: Path
 ) -> None:
     source, target = postgres_database("POSTGRES18"), mysql_database(name)
     with psycopg.connect(source, autocommit=True) as c:
