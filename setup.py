@@ -17,6 +17,7 @@ CODECS = [
     "log/tailrace_log/kafka_frames.py",
     "capture/tailrace_capture/postgres/pgoutput.py",
     "capture/tailrace_capture/mysql/values.py",
+    "capture/tailrace_capture/mysql/images.py",
     "capture/tailrace_capture/mysql/rows.py",
     "sinks/tailrace_sinks/envelope.py",
     "sinks/tailrace_sinks/render.py",

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import sys
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 import fastavro
 
-from tailrace_capture.mysql import binlog, catalog, connection, jsonb, plan, protocol, rows, select_rows
+from tailrace_capture.mysql import binlog, catalog, connection, images, jsonb, plan, protocol, rows, select_rows
 from tailrace_capture.mysql import table_map as tm
 from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.source import MySqlSettings, MySqlSource
@@ -111,15 +112,16 @@ class Decoder:
 
     def __init__(self, charsets: Charsets, mariadb: bool, *schemas: TableSchema, coder: Any = rows) -> None:
         self.charsets, self.mariadb = charsets, mariadb
+        self.codec = coder
         self.feeds = {schema.table: table_feed(schema) for schema in schemas}
         self.coder = coder.RowCoder(HEAD, self.lookup, self.decide, jsonb.to_text, jsonb.patch)
         self.decide_with: Callable[[bytes | None], bool] = lambda key: True
         self.coder.set_time(1_700_000_000_000_000_000)
 
-    def decide(self, plan: rows.Plan, key: bytes | None) -> bool:
+    def decide(self, plan: images.Plan, key: bytes | None) -> bool:
         return self.decide_with(key)
 
-    def lookup(self, body: bytes) -> rows.Plan | None:
+    def lookup(self, body: bytes) -> images.Plan | None:
         feed = self.feeds.get(tm.table_name(body))
         if feed is None:
             return None
@@ -178,15 +180,21 @@ def decoder_of(sql: Sql, *schemas: TableSchema) -> Decoder:
     return Decoder(catalog.read_charsets(sql.connection), sql.mariadb, *schemas)
 
 
-def plain_source(module: ModuleType) -> ModuleType:
-    """The same module run as plain Python, whatever form the imported one has."""
-    path = Path(module.__file__ or "").parent / f"{module.__name__.rpartition('.')[2]}.py"
-    loader = SourceFileLoader(f"plain_{path.stem}", str(path))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    out = importlib.util.module_from_spec(spec)
-    loader.exec_module(out)
-    return out
+def plain_rows() -> ModuleType:
+    """The row codec and what it is made of, run as plain Python, whatever form the imported ones have."""
+    names = [f"tailrace_capture.mysql.{part}" for part in ("values", "images", "rows")]
+    imported = {name: sys.modules[name] for name in names}
+    try:
+        for name in names:
+            path = Path(connection.__file__).parent / f"{name.rpartition('.')[2]}.py"
+            loader = SourceFileLoader(name, str(path))
+            spec = importlib.util.spec_from_loader(name, loader)
+            assert spec is not None
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            loader.exec_module(sys.modules[name])
+        return sys.modules[names[-1]]
+    finally:
+        sys.modules.update(imported)
 
 
 def read(schema: Any, data: bytes | None, schema_id: int) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tailrace_capture.feed import Feed
-from tailrace_capture.mysql import catalog, plan, rows
+from tailrace_capture.mysql import catalog, images, plan
 from tailrace_capture.mysql import table_map as tm
 from tailrace_capture.mysql.binlog import Query
 from tailrace_capture.mysql.connection import ask, is_mariadb, literal, server_version
@@ -41,7 +41,7 @@ class Layouts:
         self._engine: Engine = "mariadb" if self._mariadb else "mysql"
         self._altered: set[TableId] = set()
 
-    def plan(self, body: bytes, feed: Feed) -> rows.Plan | None:
+    def plan(self, body: bytes, feed: Feed) -> images.Plan | None:
         """The plan for a TABLE_MAP body; None when the table is not captured, or stops here."""
         table = tm.table_name(body)
         table_feed = feed.tables.get(table)

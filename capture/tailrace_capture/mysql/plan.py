@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tailrace_capture.mysql import native, rows
+from tailrace_capture.mysql import images, native
 from tailrace_capture.mysql import table_map as tm
 from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.values import decimal_size
@@ -84,7 +84,7 @@ def unknown_type(table: TableId, column: str, spelling: str) -> TableStopError:
     )
 
 
-def plan_of(feed: TableFeed, layout: tm.TableMap, charsets: Charsets) -> rows.Plan:
+def plan_of(feed: TableFeed, layout: tm.TableMap, charsets: Charsets) -> images.Plan:
     """How to read rows laid out as `layout`, for the table as `feed` describes it (they agree: `differences`)."""
     schema = feed.schema
     ops, sizes = [], []
@@ -94,7 +94,7 @@ def plan_of(feed: TableFeed, layout: tm.TableMap, charsets: Charsets) -> rows.Pl
         sizes.append(size)
     labels = [[label.encode() for label in native.label_texts(seen, charsets)] for seen in layout.columns]
     decoders = [
-        native.decoder(seen, charsets) if op == rows.OP_TEXT_DECODED else None
+        native.decoder(seen, charsets) if op == images.OP_TEXT_DECODED else None
         for op, seen in zip(ops, layout.columns, strict=True)
     ]
     precisions = bytes(seen.precision for seen in layout.columns)
@@ -102,7 +102,7 @@ def plan_of(feed: TableFeed, layout: tm.TableMap, charsets: Charsets) -> rows.Pl
     return _plan(feed, feed.buffer, bytes(ops), sizes, precisions, scales, labels, decoders)
 
 
-def text_plan(feed: TableFeed, buffer: TopicBuffer) -> rows.Plan:
+def text_plan(feed: TableFeed, buffer: TopicBuffer) -> images.Plan:
     """How to read rows of a text result set with the table's columns in order, into `buffer`."""
     columns = feed.schema.columns
     ops, sizes = [], []
@@ -123,10 +123,10 @@ def _plan(
     scales: bytes,
     labels: list[list[bytes]],
     decoders: list[Decoder],
-) -> rows.Plan:
+) -> images.Plan:
     schema = feed.schema
     names = [column.name for column in schema.columns]
-    plan = rows.Plan(
+    plan = images.Plan(
         ops=ops,
         sizes=sizes,
         precisions=precisions,
@@ -147,29 +147,29 @@ def _plan(
 
 
 _INTEGERS = {
-    tm.T_TINY: (rows.OP_INT8, rows.OP_UINT8),
-    tm.T_SHORT: (rows.OP_INT16, rows.OP_UINT16),
-    tm.T_INT24: (rows.OP_INT24, rows.OP_UINT24),
-    tm.T_LONG: (rows.OP_INT32, rows.OP_UINT32),
-    tm.T_LONGLONG: (rows.OP_INT64, rows.OP_UINT64),
+    tm.T_TINY: (images.OP_INT8, images.OP_UINT8),
+    tm.T_SHORT: (images.OP_INT16, images.OP_UINT16),
+    tm.T_INT24: (images.OP_INT24, images.OP_UINT24),
+    tm.T_LONG: (images.OP_INT32, images.OP_UINT32),
+    tm.T_LONGLONG: (images.OP_INT64, images.OP_UINT64),
 }
 _OTHERS = {
-    tm.T_FLOAT: rows.OP_FLOAT,
-    tm.T_DOUBLE: rows.OP_DOUBLE,
-    tm.T_YEAR: rows.OP_YEAR,
-    tm.T_DATE: rows.OP_DATE,
-    tm.T_NEWDATE: rows.OP_DATE,
-    tm.T_TIME2: rows.OP_TIME,
-    tm.T_DATETIME2: rows.OP_DATETIME,
-    tm.T_TIMESTAMP2: rows.OP_TIMESTAMP,
-    tm.T_TIME: rows.OP_TIME_OLD,
-    tm.T_DATETIME: rows.OP_DATETIME_OLD,
-    tm.T_TIMESTAMP: rows.OP_TIMESTAMP_OLD,
-    tm.T_JSON: rows.OP_JSON,
-    tm.T_GEOMETRY: rows.OP_GEOMETRY,
-    tm.T_VECTOR: rows.OP_VECTOR,
-    tm.T_ENUM: rows.OP_ENUM,
-    tm.T_SET: rows.OP_SET,
+    tm.T_FLOAT: images.OP_FLOAT,
+    tm.T_DOUBLE: images.OP_DOUBLE,
+    tm.T_YEAR: images.OP_YEAR,
+    tm.T_DATE: images.OP_DATE,
+    tm.T_NEWDATE: images.OP_DATE,
+    tm.T_TIME2: images.OP_TIME,
+    tm.T_DATETIME2: images.OP_DATETIME,
+    tm.T_TIMESTAMP2: images.OP_TIMESTAMP,
+    tm.T_TIME: images.OP_TIME_OLD,
+    tm.T_DATETIME: images.OP_DATETIME_OLD,
+    tm.T_TIMESTAMP: images.OP_TIMESTAMP_OLD,
+    tm.T_JSON: images.OP_JSON,
+    tm.T_GEOMETRY: images.OP_GEOMETRY,
+    tm.T_VECTOR: images.OP_VECTOR,
+    tm.T_ENUM: images.OP_ENUM,
+    tm.T_SET: images.OP_SET,
 }
 
 
@@ -180,43 +180,43 @@ def _operation(type_: LogicalType, seen: tm.MapColumn, charsets: Charsets) -> tu
     if seen.type in _OTHERS:
         return _OTHERS[seen.type], seen.size
     if seen.type == tm.T_NEWDECIMAL:
-        op = rows.OP_DECIMAL if seen.precision <= 18 else rows.OP_DECIMAL_BIG
+        op = images.OP_DECIMAL if seen.precision <= 18 else images.OP_DECIMAL_BIG
         return op, decimal_size(seen.precision, seen.scale)
     if seen.type == tm.T_BIT:
-        return (rows.OP_BIT if seen.size == 1 else rows.OP_BITS), seen.size
+        return (images.OP_BIT if seen.size == 1 else images.OP_BITS), seen.size
     if seen.type == tm.T_STRING and seen.collation == tm.BINARY_COLLATION:
-        fixed = {"uuid": rows.OP_UUID, "text": rows.OP_INET4 if seen.size == 4 else rows.OP_INET6}
-        return fixed.get(type_.kind, rows.OP_BINARY), seen.size
+        fixed = {"uuid": images.OP_UUID, "text": images.OP_INET4 if seen.size == 4 else images.OP_INET6}
+        return fixed.get(type_.kind, images.OP_BINARY), seen.size
     width = seen.size if seen.type == tm.T_BLOB else 1 if seen.size < 256 else 2
     if type_.kind == "vector":
-        return rows.OP_VECTOR_PLAIN, width
+        return images.OP_VECTOR_PLAIN, width
     if seen.collation == tm.BINARY_COLLATION:
-        return rows.OP_BYTES, width
-    return (rows.OP_TEXT if native.decoder(seen, charsets) is None else rows.OP_TEXT_DECODED), width
+        return images.OP_BYTES, width
+    return (images.OP_TEXT if native.decoder(seen, charsets) is None else images.OP_TEXT_DECODED), width
 
 
 _TEXT_OPERATIONS = {
-    "boolean": rows.OP_BIT,
-    "bits": rows.OP_BITS,
-    "int8": rows.OP_INT64,
-    "int16": rows.OP_INT64,
-    "int32": rows.OP_INT64,
-    "int64": rows.OP_INT64,
-    "float32": rows.OP_FLOAT,
-    "float64": rows.OP_DOUBLE,
-    "date": rows.OP_DATE,
-    "year": rows.OP_YEAR,
-    "duration": rows.OP_TIME,
-    "timestamp": rows.OP_DATETIME,
-    "timestamp_tz": rows.OP_TIMESTAMP,
-    "geometry": rows.OP_GEOMETRY,
-    "vector": rows.OP_VECTOR,
+    "boolean": images.OP_BIT,
+    "bits": images.OP_BITS,
+    "int8": images.OP_INT64,
+    "int16": images.OP_INT64,
+    "int32": images.OP_INT64,
+    "int64": images.OP_INT64,
+    "float32": images.OP_FLOAT,
+    "float64": images.OP_DOUBLE,
+    "date": images.OP_DATE,
+    "year": images.OP_YEAR,
+    "duration": images.OP_TIME,
+    "timestamp": images.OP_DATETIME,
+    "timestamp_tz": images.OP_TIMESTAMP,
+    "geometry": images.OP_GEOMETRY,
+    "vector": images.OP_VECTOR,
 }
 
 
 def _text_operation(type_: LogicalType, spelling: str) -> tuple[int, int]:
     if type_.kind == "decimal":
-        return (rows.OP_DECIMAL if (type_.precision or 0) <= 18 else rows.OP_DECIMAL_BIG), 0
+        return (images.OP_DECIMAL if (type_.precision or 0) <= 18 else images.OP_DECIMAL_BIG), 0
     if type_.kind == "bytes" and spelling.startswith("binary"):
-        return rows.OP_BINARY, type_.length or 0
-    return _TEXT_OPERATIONS.get(type_.kind, rows.OP_BYTES), type_.precision or 0
+        return images.OP_BINARY, type_.length or 0
+    return _TEXT_OPERATIONS.get(type_.kind, images.OP_BYTES), type_.precision or 0

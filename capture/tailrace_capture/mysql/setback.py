@@ -14,7 +14,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tailrace_capture.mysql import binlog as bl
-from tailrace_capture.mysql import ddl, rows
+from tailrace_capture.mysql import ddl, images, rows
 from tailrace_capture.mysql import table_map as tm
 from tailrace_capture.mysql.connection import ask
 from tailrace_capture.mysql.held import Held, Piece
@@ -46,7 +46,7 @@ class SetBack:
         prepared: dict[bytes, list[Piece]],
         look_back: Callable[[bytes], Held | None],
         dump: Callable[[], DumpClient],
-        coder: Callable[[Callable[[bytes], rows.Plan | None]], rows.RowCoder],
+        coder: Callable[[Callable[[bytes], images.Plan | None]], rows.RowCoder],
         connect: Callable[[], Connection[Any]],
         charsets: Charsets,
     ) -> None:
@@ -56,7 +56,7 @@ class SetBack:
         self._dump, self._connect, self._charsets = dump, connect, charsets
         self._coder = coder(self._lookup)
         self._coder.collect = {}
-        self._plan: rows.Plan | None = None
+        self._plan: images.Plan | None = None
         self._open: dict[bytes, list[Piece]] = {}
 
     def touched(self, low: Bound | None, high: Bound | None) -> dict[bytes, bytes | None]:
@@ -154,10 +154,10 @@ class SetBack:
         try:
             for piece in group:
                 self._coder.run(piece.data, piece.start, piece.end, piece.gap, piece.trailer)
-        except (rows.TornRowError, rows.PartialImageError, rows.InexactKeyError) as error:
+        except (images.TornRowError, images.PartialImageError, images.InexactKeyError) as error:
             raise stop_error(error, self._table.schema.table) from error
 
-    def _lookup(self, body: bytes) -> rows.Plan | None:
+    def _lookup(self, body: bytes) -> images.Plan | None:
         schema = self._table.schema
         if tm.table_name(body) != schema.table:
             return None

@@ -14,7 +14,7 @@ from typing import Any
 import pymysql
 from pymysql.connections import Connection
 
-from tailrace_capture.mysql import catalog, rows
+from tailrace_capture.mysql import catalog, images, rows
 from tailrace_capture.mysql.connection import ask, classified, run
 from tailrace_capture.mysql.keys import condition
 from tailrace_capture.mysql.layouts import binlog_status
@@ -27,7 +27,7 @@ from tailrace_capture.source import ChunkRows, TableFeed, TableMovedError
 from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_schemas.errors import InvariantError, SourceUnavailableError
 from tailrace_schemas.gtid import GtidSet, MariaGtids
-from tailrace_schemas.position import FilePlace, FilePosition, GtidPosition, MariaPosition
+from tailrace_schemas.position import FilePlace, FilePosition, GtidPosition, MariaPosition, Position
 from tailrace_schemas.table import TableId
 
 SLICE_BYTES = 8 << 20
@@ -77,12 +77,12 @@ class ChunkReader:
         self._fixed: BinlogSnapshot | None = None
         self._place = FilePlace("", 4)
 
-    def fix(self) -> None:
+    def fix(self, now: Position) -> None:
         """Open the one view that every `begin` from now on gives (mode full-load); no log is needed."""
         with classified("open a snapshot"):
             consistent_view(self._connection)
         nowhere = FilePosition("", FilePlace("none.0", 0))
-        self._fixed = BinlogSnapshot(nowhere, nowhere)
+        self._fixed = BinlogSnapshot(nowhere, now)
 
     def begin(self, table: TableFeed) -> BinlogSnapshot:
         if self._fixed is not None:
@@ -189,7 +189,7 @@ class ChunkReader:
     def _encode(
         self,
         coder: rows.RowCoder,
-        plan: rows.Plan,
+        plan: images.Plan,
         data: bytes,
         at: int,
         end: int,
@@ -204,7 +204,7 @@ class ChunkReader:
                 coder.text_row(plan, data, 0, end, buffer, touched)
             elif int(coder.text_rows(plan, data, at, end, buffer, touched)) != end:
                 raise InvariantError("a packet inside the rows of a chunk that is not a row")
-        except (rows.InexactKeyError, rows.TornRowError) as error:
+        except (images.InexactKeyError, images.TornRowError) as error:
             raise stop_error(error, table) from error
 
     def _slice(self, buffer: TopicBuffer) -> ChunkRows:

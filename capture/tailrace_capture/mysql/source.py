@@ -16,7 +16,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tailrace_capture.feed import Feed
-from tailrace_capture.mysql import catalog, jsonb, keys, preflight, rows
+from tailrace_capture.mysql import catalog, images, jsonb, keys, preflight, rows
 from tailrace_capture.mysql.catalog import Catalogue
 from tailrace_capture.mysql.connection import ask, connect, is_mariadb, quote
 from tailrace_capture.mysql.held import Held
@@ -292,11 +292,12 @@ class MySqlSource:
     def consistent_readers(self, count: int) -> list[SnapshotReader]:
         """Under a brief global read lock for several readers; where it may not be had, one reader."""
         with self._lock:
+            now = self.current_position()
             readers = [self._chunk_reader(None) for _ in range(max(1, count))]
             locked = count > 1 and self._lock_all()
             try:
                 for reader in readers if locked else readers[:1]:
-                    reader.fix()
+                    reader.fix(now)
             finally:
                 if locked:
                     ask(self.sql, "UNLOCK TABLES")
@@ -318,7 +319,7 @@ class MySqlSource:
     def _is_transactional(self, table: TableId) -> bool:
         return self._storage.get(table, "InnoDB").lower() in _TRANSACTIONAL
 
-    def _coder(self, lookup: Callable[[bytes], rows.Plan | None] = lambda _body: None) -> rows.RowCoder:
+    def _coder(self, lookup: Callable[[bytes], images.Plan | None] = lambda _body: None) -> rows.RowCoder:
         return rows.RowCoder(self._head(), lookup, lambda _plan, _key: True, jsonb.to_text, jsonb.patch)
 
     def _set_back(self, table: TableFeed, boundary: BinlogPosition) -> SetBack:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailrace_capture.mysql import rows
+from tailrace_capture.mysql import images
 from tailrace_schemas.errors import TableStopError
 from tailrace_schemas.table import TableId
 
@@ -17,14 +17,14 @@ def statement_error(table: TableId) -> TableStopError:
 
 
 def stop_error(error: Exception, table: TableId) -> TableStopError:
-    if isinstance(error, rows.PartialImageError):
+    if isinstance(error, images.PartialImageError):
         return TableStopError(
             f"a change of {table} does not carry all columns",
             code="PARTIAL_IMAGE",
             table=table,
             hint="SET GLOBAL binlog_row_image = FULL, let no session set another, then reload the table",
         )
-    if isinstance(error, rows.InexactKeyError):
+    if isinstance(error, images.InexactKeyError):
         return TableStopError(
             f'key column "{error}" of {table} has a value that is no date',
             code="ZERO_DATE",

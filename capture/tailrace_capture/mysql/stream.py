@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.mysql import binlog as bl
-from tailrace_capture.mysql import ddl, jsonb, rows
+from tailrace_capture.mysql import ddl, images, jsonb, rows
 from tailrace_capture.mysql.held import SPILL_BYTES, Held, Piece
 from tailrace_capture.mysql.layouts import Layouts
 from tailrace_capture.mysql.progress import Gtid, Progress
@@ -201,7 +201,7 @@ class Stream:
             try:
                 coder.run(piece.data, at, piece.end, piece.gap, piece.trailer)
                 at = piece.end
-            except (rows.TornRowError, rows.PartialImageError, rows.InexactKeyError) as error:
+            except (images.TornRowError, images.PartialImageError, images.InexactKeyError) as error:
                 self._stop(error)
                 at = int(coder.event_end)
         self._feed.overfull(int(coder.total))
@@ -215,10 +215,10 @@ class Stream:
         self._coder.forget(plan)
         self._feed.stop_table(owner.schema.table, stop_error(error, owner.schema.table))
 
-    def _lookup(self, body: bytes) -> rows.Plan | None:
+    def _lookup(self, body: bytes) -> images.Plan | None:
         return self._layouts.plan(body, self._feed)
 
-    def _decide(self, plan: rows.Plan, key: bytes | None) -> bool:
+    def _decide(self, plan: images.Plan, key: bytes | None) -> bool:
         """Rule B1. A table in load whose rows have another layout than its chunks starts again when a change of it is
         really published; that change is dropped with the chunks."""
         if not self._feed.decide(plan.buffer, key):
@@ -315,7 +315,7 @@ class Stream:
         self._commit()
 
     def _decided_from_before(self, group: Group, xid: bytes) -> None:
-        """Prepared before the stream began. Where its rows are no longer in the log either, every table starts again."""
+        """Prepared before the stream began. Where its rows are gone from the log too, every table starts again."""
         held = self._look_back(xid)
         if held is not None:
             group.held = held
