@@ -129,8 +129,8 @@ def known_type(connection: Connection, native: str) -> bool:
     try:
         with connection.transaction():
             found = connection.execute("select to_regtype(%s) is not null", [native]).fetchone()
-    except psycopg.errors.SyntaxError:
-        return False  # before Postgres 16 a malformed name is an error
+    except (psycopg.errors.SyntaxError, psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidParameterValue):
+        return False  # a malformed name, or one of another database
     return bool(found and found[0])
 
 
