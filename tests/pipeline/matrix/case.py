@@ -96,17 +96,7 @@ class Case:
         return story
 
     def _command(self, folder: Path, name: str, log: str) -> Command:
-        here, there = self.source.namespace, self.target.namespace
-        variables: dict[str, str] = {}
-        pipeline = {
-            "name": name,
-            "source": {"url": _without_password(self.source.url, "SOURCE", variables), "tables": [f"{here}.*"]},
-            "log": log,
-            "load": {"readers": 2, "chunk_rows": self.scale.chunk_rows},
-            "map": {} if here == there else {here: there},
-            "sinks": [{"name": "replica", "url": _without_password(self.target.url, "TARGET", variables)}],
-        }
-        return Command(folder, pipeline, variables)
+        return pipeline_command(folder, self.source, self.target, name, log, self.scale.chunk_rows)
 
     def _prepare(self) -> None:
         """A pipeline makes the target's tables and is forgotten; then they get their triggers."""
@@ -177,6 +167,21 @@ class Case:
         assert story.kills.total() == self.scale.kills
         wanted = ("inserts", "updates", "deletes", "deletes_with_insert", "key_changes", "swaps", "rolled_back")
         assert all(story.changes[kind] for kind in (*wanted, "savepoint_undone", "cascades")), story
+
+
+def pipeline_command(folder: Path, source: Side, target: Side, name: str, log: str, chunk_rows: int) -> Command:
+    """A pipeline of every table of the source's namespace, its passwords by reference."""
+    here, there = source.namespace, target.namespace
+    variables: dict[str, str] = {}
+    pipeline = {
+        "name": name,
+        "source": {"url": _without_password(source.url, "SOURCE", variables), "tables": [f"{here}.*"]},
+        "log": log,
+        "load": {"readers": 2, "chunk_rows": chunk_rows},
+        "map": {} if here == there else {here: there},
+        "sinks": [{"name": "replica", "url": _without_password(target.url, "TARGET", variables)}],
+    }
+    return Command(folder, pipeline, variables)
 
 
 def _without_password(url: str, word: str, variables: dict[str, str]) -> str:

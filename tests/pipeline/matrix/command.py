@@ -80,6 +80,10 @@ class Command:
     def finish(self, seconds: float) -> None:
         """Run it until it is current: it must end with 0."""
         self.start("--until-current")
+        self.end(seconds)
+
+    def end(self, seconds: float) -> None:
+        """Wait until it has ended by itself, with 0."""
         assert self._ended(seconds) == 0, self.said()
 
     def _ended(self, seconds: float) -> int:
