@@ -1,7 +1,7 @@
 """What the source's catalogue says: tables as TableSchema, collations, and decoders of single-byte character sets.
 
-One query per subject for any number of tables. A table whose type is not known is left to its first table map or chunk
-to stop, so that one odd table does not keep the others from starting: it is listed in `Catalogue.refused`.
+One query per subject for any number of tables. A table with a column of a type that is not known is listed in
+`Catalogue.refused`, so that preflight can name all of them at once.
 """
 
 from __future__ import annotations

@@ -69,9 +69,10 @@ def _about_log(settings: dict[str, str], mariadb: bool) -> list[Finding]:
     if settings.get("sync_binlog") != "1":
         text = f"sync_binlog is {settings.get('sync_binlog')}: a crash of its machine may take back what was sent"
         out.append(_warning("SYNC_BINLOG", text, "SET GLOBAL sync_binlog = 1"))
-    if mariadb and settings.get("log_slave_updates") == "OFF":
-        text = "log_slave_updates is OFF: if this server is a replica, what it receives is not in its log"
-        out.append(_warning("REPLICA_UPDATES", text, "[mysqld]\nlog_slave_updates = ON\nthen restart the server"))
+    word = "log_slave_updates" if mariadb or "log_replica_updates" not in settings else "log_replica_updates"
+    if settings.get(word) == "OFF":
+        text = f"{word} is OFF: if this server is a replica, what it receives is not in its log"
+        out.append(_warning("REPLICA_UPDATES", text, f"[mysqld]\n{word} = ON\nthen restart the server"))
     return out
 
 

@@ -37,9 +37,12 @@ class Progress:
 
     @staticmethod
     def at(position: Position) -> Progress:
+        """A place beside GTIDs may be another server's, after a fail-over: it is unknown until the stream gives one."""
         found = binlog_position(position)
         if isinstance(found, GtidPosition):
-            return Progress(replace(found, undecided=None), {})
+            return Progress(GtidPosition(found.gtids), {})
+        if isinstance(found, MariaPosition):
+            return Progress(MariaPosition(found.gtids), {})
         return Progress(replace(found, again=None), {})
 
     def has(self, gtid: Gtid | None, end: FilePlace) -> bool:

@@ -105,10 +105,11 @@ class SetBack:
                 rotate = bl.parse_rotate(body)
                 file, pos = rotate.file, rotate.pos
             elif header.type in (bl.HEARTBEAT, bl.HEARTBEAT_V2):
-                if self._beyond(file, max(pos, header.next_pos)):
+                if self._beyond(file, max(pos, pos & ~0xFFFFFFFF | header.next_pos)):
                     return
             elif not header.flags & bl.FLAG_ARTIFICIAL and header.next_pos:
-                pos = pos & ~0xFFFFFFFF | header.next_pos
+                wide = pos & ~0xFFFFFFFF | header.next_pos
+                pos = wide if wide >= pos else wide + (1 << 32)
             if header.type in (bl.GTID, bl.GTID_TAGGED):
                 gtid = bl.parse_tagged_gtid(body) if header.type == bl.GTID_TAGGED else bl.parse_mysql_gtid(body)
                 outside = not self._listed.has(gtid.source, gtid.number)

@@ -63,14 +63,15 @@ class ChunkReader:
 
     def __init__(
         self,
-        connection: Connection[Any],
+        connect: Callable[[], Connection[Any]],
         mariadb: bool,
         server: str | None,
         transactional: Callable[[TableId], bool],
         coder: Coder,
         set_back: Callable[[TableFeed, BinlogPosition], SetBack],
     ) -> None:
-        self._connection, self._mariadb, self._server = connection, mariadb, server
+        self._connect, self._mariadb, self._server = connect, mariadb, server
+        self._connection = connect()
         self._transactional, self._coder = transactional, coder
         self._new_set_back = set_back
         self._set_back: SetBack | None = None
@@ -87,6 +88,8 @@ class ChunkReader:
     def begin(self, table: TableFeed) -> BinlogSnapshot:
         if self._fixed is not None:
             return self._fixed
+        if not self._connection.open:
+            self._connection = self._connect()
         self._set_back = None
         with classified("open a snapshot"):
             if not self._transactional(table.schema.table):
@@ -227,8 +230,10 @@ class ChunkReader:
         if self._fixed is not None:
             return
         self._set_back = None
-        ask(self._connection, "ROLLBACK")
-        ask(self._connection, "UNLOCK TABLES")
+        if self._connection.open:
+            ask(self._connection, "ROLLBACK")
+            ask(self._connection, "UNLOCK TABLES")
 
     def close(self) -> None:
-        self._connection.close()
+        if self._connection.open:
+            self._connection.close()

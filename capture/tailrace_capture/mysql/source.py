@@ -276,7 +276,10 @@ class MySqlSource:
 
     def accepts(self, snapshot: Snapshot) -> bool:
         assert isinstance(snapshot, BinlogSnapshot)
-        return self._stream is not None and snapshot.sees_all(self._stream.progress.passed)
+        if self._stream is None:
+            return False
+        passed = self._stream.progress.passed
+        return passed.place is not None and snapshot.sees_all(passed)
 
     def reader(self) -> SnapshotReader:
         with self._lock:
@@ -287,7 +290,7 @@ class MySqlSource:
 
     def _chunk_reader(self, server: str | None) -> ChunkReader:
         mariadb = is_mariadb(self.sql)
-        return ChunkReader(self._connect(), mariadb, server, self._is_transactional, self._coder, self._set_back)
+        return ChunkReader(self._connect, mariadb, server, self._is_transactional, self._coder, self._set_back)
 
     def consistent_readers(self, count: int) -> list[SnapshotReader]:
         """Under a brief global read lock for several readers; where it may not be had, one reader."""
