@@ -31,7 +31,7 @@ from tailrace_sinks.evolution import Ambiguous, DropColumn, Operation, RenameCol
 from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
-from tailrace_sinks.mysql_progress import ProgressTables, forget, progress_table
+from tailrace_sinks.mysql_progress import Pending, ProgressTables, forget, progress_table
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
 from tailrace_sinks.plan import MYSQL_SQL, decode_plan
@@ -105,7 +105,8 @@ class MySqlSink:
             self._progress = self._tables.read(session, take_over=take_over)
             found = self._tables.descriptions(session)
             self._described = {table: schema for table, (schema, _) in found.items()}
-            self._drops = {table: drops for table, (_, drops) in found.items() if drops}
+            self._drops = {table: list(pending.drops) for table, (_, pending) in found.items() if pending.drops}
+            self._renamed = {table: dict(pending.renames) for table, (_, pending) in found.items()}
             self._drop_columns(session)
         except pymysql.MySQLError as error:
             raise self._failed(error) from error
@@ -126,11 +127,12 @@ class MySqlSink:
         session, progress = self._session, self._progress
         if session is None or progress is None:
             raise InvariantError("write before open")
-        self._ran, self._ready, self._renamed = [], set(), {}
+        self._ran, self._ready = [], set()
         try:
             applied = self._apply_with_ddl(session, progress, batch)
             self._commit(session)
             self._progress = Progress(batch.last_seq + 1, batch.position, progress.epoch)
+            self._renamed = {}
             self._drop_columns(session)
         except pymysql.MySQLError as error:
             raise self._failed(error) from error
@@ -251,7 +253,7 @@ class MySqlSink:
             if schema not in self._ready:
                 raise _DdlDueError(schema, marker)
             self._described[source] = schema
-            self._tables.describe(session, schema, self._drops.get(source, []))
+            self._tables.describe(session, schema, Pending(tuple(self._drops.get(source, []))))
         elif marker.kind != "stopped":
             raise InvariantError(f"a marker of unknown kind {marker.kind}")
 
@@ -299,7 +301,7 @@ class MySqlSink:
         if marker is None:
             # At once, not with the batch: a change in the same batch starts from here.
             self._described[schema.table] = schema
-            self._tables.describe(session, schema, self._drops.get(schema.table, []))
+            self._tables.describe(session, schema, Pending(tuple(self._drops.get(schema.table, []))))
 
     def _run_statement(self, session: Session, target: TableId, source: TableId, statement: str) -> None:
         """
@@ -318,6 +320,7 @@ class MySqlSink:
                 raise _schema_stop(target, [statement], detail) from error
             log_.warning("schema change left out", extra={"table": str(target), "ddl": statement})
         else:
+            failpoint("sink.ddl")
             self._ran.append((source, statement))
             log_.info("schema changed", extra={"table": str(target), "ddl": statement})
 
@@ -349,7 +352,10 @@ class MySqlSink:
         if (statements or drops) and self._config.schema_changes == "stop":
             raise _schema_stop(found.table, statements + after_batch(found, drops), "schema_changes is stop")
         renames = {o.old: o.new for o in operations if isinstance(o, RenameColumn)}
-        self._renamed[schema.table] = renames
+        if renames:
+            # Before it is done: rows under the old name come again after a crash.
+            self._renamed[schema.table] = renames
+            self._tables.describe(session, known, Pending(renames=renames))
         if drops:
             self._drops[schema.table] = [*self._drops.get(schema.table, []), *drops]
         return statements
@@ -363,7 +369,7 @@ class MySqlSink:
                 kept = {column.name for column in schema.columns}
                 for statement in after_batch(target, [name for name in drops if name not in kept]):
                     self._run_statement(session, target.table, source, statement)
-                self._tables.describe(session, schema, [])
+                self._tables.describe(session, schema, Pending())
             del self._drops[source]
             self._applies = {s: a for s, a in self._applies.items() if s.table != source}
 

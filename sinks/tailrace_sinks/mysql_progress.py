@@ -1,14 +1,15 @@
 """A sink's progress in a MySQL or MariaDB target, and the descriptions of the tables it has applied.
 
 Two tables in database `tailrace` unless the URL says `?progress=database.table`; see postgres_progress, whose twin this
-is. `pending` of `<progress>_tables` holds the columns still to be dropped: DDL commits by itself here, so it is noted
-with the batch after which it is due, and run again after a crash (rule D6).
+is. `pending` of `<progress>_tables` holds what DDL that commits by itself leaves open (rule D6): columns to be dropped
+after the batch it was noted with, and columns renamed before the batch that is still to come.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tailrace_schemas.errors import ConfigError, FencedError, InvariantError, StopError
 from tailrace_schemas.table import TableId, TableSchema
@@ -27,6 +28,23 @@ _TABLE_COLUMNS = """(
   description longtext NOT NULL, pending longtext NOT NULL, updated_at datetime(6) NOT NULL,
   PRIMARY KEY (pipeline, sink, source_schema, source_table))
   ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """`drops`: columns that go after the batch. `renames`: old name → new name, done at the target already, while rows
+    under the old name are still to come."""
+
+    drops: tuple[str, ...] = ()
+    renames: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        return json.dumps({"drops": self.drops, "renames": dict(self.renames)})
+
+    @staticmethod
+    def parse(text: str) -> Pending:
+        data = json.loads(text)
+        return Pending(tuple(data["drops"]), data["renames"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +127,19 @@ class ProgressTables:
         if not found or found[0] != (held.next_seq, held.epoch):
             raise fenced(held)
 
-    def descriptions(self, session: Session) -> dict[TableId, tuple[TableSchema, list[str]]]:
-        """Source table → the schema last applied to its target, and the columns still to be dropped there."""
+    def descriptions(self, session: Session) -> dict[TableId, tuple[TableSchema, Pending]]:
+        """Source table → the schema last applied to its target, and what is pending there."""
         rows = session.rows(
             f"SELECT description, pending FROM {quoted(self.described)}"
             f" WHERE pipeline = {literal(self.config.pipeline)} AND sink = {literal(self.config.name)}"
         )
-        found = [(TableSchema.from_json(json.loads(str(text))), json.loads(str(drops))) for text, drops in rows]
-        return {schema.table: (schema, drops) for schema, drops in found}
+        found = [(TableSchema.from_json(json.loads(str(text))), Pending.parse(str(pending))) for text, pending in rows]
+        return {schema.table: (schema, pending) for schema, pending in found}
 
-    def describe(self, session: Session, schema: TableSchema, drops: list[str]) -> None:
+    def describe(self, session: Session, schema: TableSchema, pending_steps: Pending) -> None:
         table, description = quoted(self.described), literal(json.dumps(schema.to_json()))
         names = f"{literal(schema.table.schema)}, {literal(schema.table.name)}"
-        pending = literal(json.dumps(drops))
+        pending = literal(pending_steps.text())
         session.run(
             f"INSERT INTO {table} VALUES ({self._values}, {names}, {description}, {pending}, UTC_TIMESTAMP(6))"
             f" ON DUPLICATE KEY UPDATE description = {description}, pending = {pending}, updated_at = UTC_TIMESTAMP(6)"

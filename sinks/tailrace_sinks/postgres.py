@@ -382,6 +382,7 @@ class PostgresSink:
                 raise _schema_stop(target, [statement], detail) from error
             log_.warning("schema change left out", extra={"table": str(target), "ddl": statement})
         else:
+            failpoint("sink.ddl")
             log_.info("schema changed", extra={"table": str(target), "ddl": statement})
 
     def _fitting(self, connection: Connection, schema: TableSchema) -> TargetTable:

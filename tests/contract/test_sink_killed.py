@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fix_sink import MySqlHarness, PostgresHarness, harness
+from fix_sink import MySqlHarness, PostgresHarness, column, harness
 
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_sinks.conformance import World, row
@@ -39,6 +39,36 @@ def mysql_url(target: MySqlHarness) -> str:
     url = target.url
     password = url.password.reveal() if url.password else ""
     return f"mysql://{url.user}:{password}@{url.host}:{url.port}/{url.database}?progress={target.progress}"
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118", "MYSQL80"])
+def test_kills_around_schema_changes_leave_the_table_right(name: str, tmp_path: Path) -> None:
+    with harness(name) as target:
+        log = EmbeddedLog(tmp_path / "log.db", "conform")
+        world = World(target)
+        world.stream = s = Stream(log)
+        t = world.table("t")
+        wide, narrow = world.table("t", column("extra"), column("old")), world.table("t", column("new"))
+        s.insert(t, **row(1))
+        s.commit()
+        s.insert(t, **row(2))
+        s.schema_change(wide, defaults={"extra": "7"})
+        s.insert(wide, **row(3), extra=8, old=3)
+        s.commit()
+        s.insert(wide, **row(4), extra=9, old=4)
+        s.schema_change(narrow, renamed={"old": "new"})
+        s.insert(narrow, **row(5), new=5)
+        s.commit()
+        child = Child(target, log, s.seq - 1, tmp_path)
+        kills = 0
+        for point in ("step:2", "ddl:1", "ddl:2", "step:2", "step:3", "ddl:1", "ddl:2", "after_commit:1"):
+            kills += child.run(f"sink.{point}") != 0
+        assert child.run("") == 0
+        assert kills >= 5
+        found = target.query(f"SELECT * FROM {world.name(t)} ORDER BY id")
+        assert found == [(1, 0, "n", None), (2, 0, "n", None), (3, 0, "n", 3), (4, 0, "n", 4), (5, 0, "n", 5)]
+        log.close()
 
 
 @pytest.mark.timeout(240)
