@@ -43,7 +43,8 @@ class LiveLoad:
     """One table in load, as the stream and the load threads see it.
 
     `lock` guards the chunks. `generation` counts how often the table has started again in this run; the publisher
-    counts the same way and drops rows of an earlier one. No S is taken while `pending_markers` are not durable (rule B10).
+    counts the same way and drops rows of an earlier one. No S is taken while `pending_markers` are not durable (rule
+    B10).
     """
 
     def __init__(self, feed: TableFeed, bounds: list[list[str]], order: KeyOrder | None) -> None:
