@@ -9,8 +9,8 @@ from tailrace_log.registry import RegistrySettings
 
 
 def kafka_settings(brokers: str, prefix: str, registry: str = "http://127.0.0.1:1", **more: Any) -> KafkaSettings:
-    """Three partitions, and trimmed at every log transaction."""
-    found: dict[str, Any] = {"partitions": 3, "trim_seconds": 0.0} | more
+    """Three partitions, trimmed at every log transaction, and patient with a busy machine."""
+    found: dict[str, Any] = {"partitions": 3, "trim_seconds": 0.0, "transaction_timeout_ms": 60_000} | more
     return KafkaSettings(tuple(brokers.split(",")), prefix, RegistrySettings(registry), **found)
 
 
