@@ -121,6 +121,7 @@ class PostgresSink:
         self._stages = 0
         self._table: TableId | None = None
         self._careful = False
+        self._is_replica = False
 
     def open(self, *, take_over: bool) -> Progress:
         self.close()
@@ -143,7 +144,9 @@ class PostgresSink:
         """Triggers and foreign keys of the target do not fire, but for those enabled ALWAYS or REPLICA."""
         try:
             connection.execute("set session_replication_role = replica")
+            self._is_replica = True
         except psycopg.errors.InsufficientPrivilege:
+            self._is_replica = False
             remedy = f"GRANT SET ON PARAMETER session_replication_role TO {quote(connection.info.user)}"
             log_.warning("triggers and foreign keys fire at the target", extra={"remedy": remedy})
 
@@ -199,6 +202,9 @@ class PostgresSink:
     def _apply(self, connection: Connection, progress: Progress, batch: SinkBatch) -> Applied:
         connection.execute("begin")
         self._tables.take(connection, progress, batch.last_seq + 1, batch.position)
+        if not self._is_replica:
+            # Tables are applied one after the other; keys that may wait hold again at COMMIT.
+            connection.execute("set constraints all deferred")
         failpoint("sink.taken")
         for stage in self._applies.values():
             stage.stage_is_dirty = False

@@ -112,6 +112,28 @@ def test_a_table_that_others_reference_can_be_emptied(world: World) -> None:
     assert world.rows(t) == [(2, 0, "n")]
 
 
+def test_a_deferrable_foreign_key_waits_for_the_commit_where_the_role_may_not_switch_it_off() -> None:
+    with harness("POSTGRES18") as target:
+        assert isinstance(target, PostgresHarness)
+        world = World(target)
+        child, parent, s = world.table("a_child"), world.table("b_parent"), world.stream
+        target.execute("CREATE ROLE fk_sink LOGIN; CREATE SCHEMA shop AUTHORIZATION fk_sink")
+        target.execute("GRANT CREATE ON DATABASE " + target.connection.info.dbname + " TO fk_sink; SET ROLE fk_sink")
+        columns = "id bigint PRIMARY KEY, name varchar(60)"
+        target.execute(f"CREATE TABLE {world.name(parent)} (v int, {columns})")
+        reference = f"v bigint REFERENCES {world.name(parent)} (id) DEFERRABLE"
+        target.execute(f"CREATE TABLE {world.name(child)} ({reference}, {columns}); RESET ROLE")
+        target.url = target.url.replace("postgres@", "fk_sink@")
+        world.sink = target.sink(world.config)
+        s.insert(child, **row(1, 7))
+        s.insert(parent, **row(7))
+        s.commit()
+        world.apply()
+        assert world.rows(child) == [(1, 7, "n")]
+        world.close()
+        target.execute("DROP OWNED BY fk_sink; DROP ROLE fk_sink")
+
+
 def test_keys_that_a_collation_holds_for_equal_stay_two_rows(world: World) -> None:
     """Postgres tells 'a', 'A' and 'a ' apart, and so must a table that the sink makes."""
     t: TableSchema = table(
