@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import fastavro
 import fix_log_child
@@ -44,6 +45,7 @@ from tailrace_schemas.uri import Secret
 from tailrace_schemas.wire import header, put_frame
 
 pytestmark = pytest.mark.servers
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -454,10 +456,14 @@ def written_through(writer: KafkaWriter, batches: list[Batch], seq: int, deadlin
 
 
 def opened_through(writer: KafkaWriter, deadline: float) -> int:
+    records = retried(writer.open, deadline)
+    return records[-1].seq if records else -1
+
+
+def retried(call: Callable[[], T], deadline: float) -> T:
     while True:
         try:
-            records = writer.open()
-            return records[-1].seq if records else -1
+            return call()
         except RetryableError:
             assert time.monotonic() < deadline
 
@@ -486,11 +492,11 @@ def test_nothing_acknowledged_is_lost_when_the_broker_is_killed(prefix: str, sta
         count += 1
     thread.join()
 
-    reader = a_reader(settings, stack)
-    records = reader.commits(-1, 100_000, 30)
+    reader = retried(lambda: a_reader(settings, stack), deadline)
+    records = retried(lambda: reader.commits(-1, 100_000, 30), deadline)
     assert [found.seq for found in records] == list(range(count))
     for found in records:
-        assert reader.read(found) == [
+        assert retried(partial(reader.read, found), deadline) == [
             batch(topic, 50, start=found.seq),
             batch(topic, 3, partition=1, start=found.seq),
         ]
