@@ -26,7 +26,7 @@ def plain(value: Any) -> Any:
 
 def main(name: str, url: str) -> None:
     from fix_mysql import Sql, decoder_of
-    from test_mysql_source_types import build, check_events, columns_of, insert_all
+    from test_mysql_source_types import build, check_events, columns_of, insert_all  # type: ignore[import-not-found]
 
     sql = Sql(url)
     columns = [
