@@ -19,7 +19,7 @@ from tailrace_capture.load_state import TableLoad
 from tailrace_capture.publish import ChunkWork, Publisher
 from tailrace_capture.source import ChunkRows, KeyOrder, Snapshot, SnapshotReader, Source, TableFeed, TableMovedError
 from tailrace_log.log import Batch
-from tailrace_schemas.errors import RetryableError
+from tailrace_schemas.errors import RetryableError, TableStopError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableId
 
@@ -270,6 +270,8 @@ class LoadPlanner:
             self._read(job, snapshot, reader, publisher)
         except TableMovedError as moved:
             self._moved(job, feed, moved)
+        except TableStopError as error:
+            self._stopped(job, feed, error)
         except BaseException:
             self._give_up(job)
             raise
@@ -345,6 +347,15 @@ class LoadPlanner:
         live.blocked = True
         log.warning("table changed under the load, it starts again", extra={"table": str(table)})
         feed.request(_restart(feed, table, moved))
+
+    def _stopped(self, job: _Job, feed: Feed, error: TableStopError) -> None:
+        """Its rows cannot be read: this table stops, the others go on (rule A7)."""
+        self._give_up(job)
+        live = job.live
+        table = live.feed.schema.table
+        if job.current and not live.blocked:
+            live.blocked = True
+            feed.request(lambda: feed.stop_table(table, error))
 
     def _give_up(self, job: _Job) -> None:
         with job.live.lock:

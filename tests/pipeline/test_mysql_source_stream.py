@@ -426,6 +426,39 @@ def test_zero_and_partial_dates_travel_as_text(
 
 
 @FAMILY
+def test_a_key_that_cannot_be_carried_stops_its_table_in_the_load(
+    name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
+) -> None:
+    url = mysql_database(name)
+    sql = open_sql(url)
+    sql.run("SET sql_mode = ''", "CREATE TABLE k(d date primary key, t text)", "CREATE TABLE a(id int primary key)")
+    rows = ", ".join(f"('2024-01-01' + interval {n} day, repeat('x', 1000))" for n in range(1000))
+    sql.run(f"INSERT INTO k VALUES ('0000-00-00', 'zero'), {rows}", "INSERT INTO a VALUES(1)")
+    assert captured(url, log, lambda: sql.run("INSERT INTO a VALUES(2)") and None)["a"] == [(1,), (2,)]
+    assert stopped(log, "k") == "ZERO_DATE"
+
+
+@FAMILY
+def test_truncates_and_rewrites_under_the_load_leave_the_sources_rows(
+    name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
+) -> None:
+    url = mysql_database(name)
+    sql = open_sql(url)
+    sql.run("CREATE TABLE a(id int primary key, v int)")
+    rows = ", ".join(f"({n}, {n})" for n in range(3000))
+    with running_capture(mysql_source(url), log, chunk_rows=200) as capture:
+        for n in range(6):
+            sql.run(f"INSERT INTO a(id, v) VALUES {rows}")
+            wait_until(lambda: bool(capture.status.tables) or bool(capture.errors), 30, "capture runs")
+            sql.run(
+                "UPDATE a SET v = v + 1 WHERE id < 1500", "TRUNCATE TABLE a" if n % 2 else "DELETE FROM a WHERE id > 9"
+            )
+            sql.run(f"ALTER TABLE a ADD COLUMN c{n} int NOT NULL DEFAULT {n}", "DELETE FROM a")
+        sql.run(f"INSERT INTO a(id, v) VALUES {rows}")
+    assert finish(url, log)["a"] == sorted(sql.run("SELECT * FROM a"))
+
+
+@FAMILY
 def test_keyless_tables_are_loaded_and_streamed(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:

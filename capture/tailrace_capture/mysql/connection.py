@@ -15,7 +15,7 @@ from typing import Any
 import pymysql
 from pymysql.connections import Connection
 
-from tailrace_schemas.errors import ConfigError, SourceUnavailableError, StopError
+from tailrace_schemas.errors import ConfigError, SourceUnavailableError, StopError, TailraceError
 from tailrace_schemas.uri import DatabaseUrl
 
 CONNECT_SECONDS = 10
@@ -94,7 +94,7 @@ def classified(doing: str) -> Iterator[None]:
     try:
         yield
     except pymysql.MySQLError as error:
-        raise _ours(error, doing) from error
+        raise ours(error, doing) from error
     except (OSError, ssl.SSLError) as error:
         if isinstance(error, ssl.SSLCertVerificationError):
             hint = "name the server's CA with sslrootcert=…"
@@ -102,7 +102,8 @@ def classified(doing: str) -> Iterator[None]:
         raise SourceUnavailableError(f"could not {doing}", detail=str(error)) from error
 
 
-def _ours(error: pymysql.MySQLError, doing: str) -> Exception:
+def ours(error: pymysql.MySQLError, doing: str) -> TailraceError:
+    """The driver's error as one of ours, sorted by what the caller does next."""
     number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     detail = str(error.args[1]) if len(error.args) > 1 else str(error)
     if number in _WRONG_LOGIN:

@@ -12,7 +12,7 @@ from typing import Any
 import pymysql
 from pymysql.connections import Connection
 
-from tailrace_capture.mysql.connection import classified, inner, quote
+from tailrace_capture.mysql.connection import inner, quote
 from tailrace_capture.mysql.protocol import Packets
 from tailrace_schemas.errors import SourceUnavailableError
 from tailrace_schemas.table import Column, TableId, TableSchema
@@ -41,15 +41,14 @@ def row_packets(connection: Connection[Any], statement: str) -> Iterator[tuple[b
     past 16 MB comes alone, joined, behind a header of zeros and its length in 8 bytes: see `is_big`.
 
     Raises:
-        SourceUnavailableError, StopError: the connection broke, or the server ended the statement with an error.
+        the driver's errors, and SourceUnavailableError: the connection broke.
     """
-    with classified("read rows"):
-        inner(connection)._execute_command(_COM_QUERY, statement)
-        columns = inner(connection)._read_packet().read_length_encoded_integer()
-        for _ in range(columns):
-            inner(connection)._read_packet()
-        inner(connection)._read_packet()  # the end of the column descriptions
-        yield from _cut(connection)
+    driver = inner(connection)
+    driver._execute_command(_COM_QUERY, statement)
+    columns = driver._read_packet().read_length_encoded_integer()
+    for _ in range(columns + 1):  # and the end of the column descriptions
+        driver._read_packet()
+    yield from _cut(connection)
 
 
 def _cut(connection: Connection[Any]) -> Iterator[tuple[bytes, int, int]]:

@@ -15,7 +15,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from tailrace_capture.mysql import catalog, images, rows
-from tailrace_capture.mysql.connection import ask, classified, run
+from tailrace_capture.mysql.connection import ask, classified, inner, ours, run
 from tailrace_capture.mysql.keys import condition
 from tailrace_capture.mysql.layouts import binlog_status
 from tailrace_capture.mysql.plan import text_plan
@@ -150,15 +150,23 @@ class ChunkReader:
     def read(
         self, table: TableFeed, low: Sequence[str] | None, high: Sequence[str] | None, chunk: str
     ) -> Iterator[ChunkRows]:
+        whole = False
         try:
             self._check(table)
             yield from self._slices(table, low, high, chunk)
+            # After a rewrite InnoDB refuses the view (1412), but not after a change that it makes in place.
+            self._check(table)
+            whole = True
         except pymysql.MySQLError as error:
             if error.args and error.args[0] in _MOVED:
                 raise TableMovedError(self._describe(table)) from error
-            raise
-        # A rewrite under the view: InnoDB then refuses the view (1412), but a change that it makes in place does not.
-        self._check(table)
+            raise ours(error, "read a chunk") from error
+        except OSError as error:
+            raise SourceUnavailableError("the connection broke while a chunk was read", detail=str(error)) from error
+        finally:
+            if not whole:
+                # Rows that nobody read may still be on their way; `begin` connects anew.
+                inner(self._connection)._force_close()
 
     def _slices(
         self, table: TableFeed, low: Sequence[str] | None, high: Sequence[str] | None, chunk: str
