@@ -451,6 +451,27 @@ def an_added_column_gives_old_rows_its_default(world: World) -> None:
     assert world.harness.query(f"SELECT id, seven FROM {world.name(t)} ORDER BY id") == [(1, 7), (2, 8)]
 
 
+def an_added_column_whose_default_nobody_told_stops(world: World) -> None:
+    t, s = world.table("t"), world.stream
+    s.insert(t, **row(1))
+    s.commit()
+    new = table(
+        "t",
+        *t.columns,
+        column("seven", INT32, nullable=False),
+        engine=world.engine,
+        schema=world.harness.schema,
+    )
+    s.schema_change(new)
+    s.insert(new, **row(2), seven=8)
+    s.commit()
+    error = world.failure()
+    assert error.code == "SCHEMA_CHANGE"
+    world.harness.execute(error.hint.replace("…", "7"))
+    world.apply()
+    assert world.harness.query(f"SELECT id, seven FROM {world.name(t)} ORDER BY id") == [(1, 7), (2, 8)]
+
+
 def a_dropped_column_is_dropped(world: World) -> None:
     t, s = wider(world, world.table("t"), "extra"), world.stream
     s.insert(t, **row(1), extra="x")
@@ -758,6 +779,7 @@ CASES: list[Callable[[World], None]] = [
     a_stopped_marker_changes_nothing,
     an_added_column_is_added,
     an_added_column_gives_old_rows_its_default,
+    an_added_column_whose_default_nobody_told_stops,
     a_dropped_column_is_dropped,
     a_renamed_column_keeps_its_values,
     what_may_be_a_rename_or_not_stops_with_both_statements,

@@ -7,7 +7,7 @@ columns only at the end: a new name in the middle is a rename there; anywhere el
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from tailrace_schemas.table import Column, TableSchema
@@ -19,6 +19,11 @@ class AddColumn:
 
     column: Column
     default: str | None = None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Rows that exist have some value at the source, and it is not said which."""
+        return self.default is None and not self.column.nullable
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class ChangeKey:
     old: tuple[str, ...]
     new: tuple[str, ...]
 
+
+UNKNOWN_DEFAULT = "the column is NOT NULL: rows that exist got a default at the source, which the log does not tell"
 
 Operation = AddColumn | DropColumn | RenameColumn | RetypeColumn | AllowNull | ChangeKey
 
@@ -89,6 +96,12 @@ def differences(
 def unambiguous(found: Ambiguous, schema: TableSchema) -> list[Operation]:
     """What is right in either case: the new columns are there, the old ones stay and want no value."""
     return [*(AllowNull(name) for name in found.dropped), *(AddColumn(schema.column(name)) for name in found.added)]
+
+
+def untold(operations: list[Operation], existing: Container[str]) -> Column | None:
+    """An added column whose value in rows that exist nobody told."""
+    added = [o for o in operations if isinstance(o, AddColumn) and o.is_unknown and o.column.name not in existing]
+    return added[0].column if added else None
 
 
 def _names(schema: TableSchema) -> list[str]:

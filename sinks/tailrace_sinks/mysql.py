@@ -27,7 +27,16 @@ from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
 from tailrace_sinks.envelope import FAULTS, Q_SQL, Plan
-from tailrace_sinks.evolution import Ambiguous, DropColumn, Operation, RenameColumn, differences, unambiguous
+from tailrace_sinks.evolution import (
+    UNKNOWN_DEFAULT,
+    Ambiguous,
+    DropColumn,
+    Operation,
+    RenameColumn,
+    differences,
+    unambiguous,
+    untold,
+)
 from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
@@ -347,6 +356,7 @@ class MySqlSink:
             operations = unambiguous(operations, schema)
         if marker is None:
             operations = list[Operation](o for o in operations if not isinstance(o, DropColumn))
+        self._refuse_unknown_defaults(session, found, operations, type_of)
         statements = before_batch(found, operations, type_of)
         drops = [operation.name for operation in operations if isinstance(operation, DropColumn)]
         if (statements or drops) and self._config.schema_changes == "stop":
@@ -359,6 +369,19 @@ class MySqlSink:
         if drops:
             self._drops[schema.table] = [*self._drops.get(schema.table, []), *drops]
         return statements
+
+    @staticmethod
+    def _refuse_unknown_defaults(
+        session: Session, found: TargetTable, operations: list[Operation], type_of: Callable[[Column], str]
+    ) -> None:
+        """
+        Raises:
+            TableStopError: rows that exist have a value at the source that nobody told.
+        """
+        column = untold(operations, found.columns)
+        if column is not None and session.value(f"SELECT 1 FROM {quoted(found.table)} LIMIT 1") is not None:
+            added = f"{quote(column.name)} {type_of(column)} NOT NULL DEFAULT …"
+            raise _schema_stop(found.table, [f"ALTER TABLE {quoted(found.table)} ADD COLUMN {added}"], UNKNOWN_DEFAULT)
 
     def _drop_columns(self, session: Session) -> None:
         """What was noted with a batch that is committed now."""

@@ -26,7 +26,7 @@ from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
 from tailrace_sinks.envelope import FAULTS, Q_RAW, Plan
-from tailrace_sinks.evolution import Ambiguous, differences, unambiguous
+from tailrace_sinks.evolution import UNKNOWN_DEFAULT, Ambiguous, differences, unambiguous, untold
 from tailrace_sinks.plan import POSTGRES, decode_plan
 from tailrace_sinks.postgres_apply import PostgresActions, TableApply
 from tailrace_sinks.postgres_catalog import (
@@ -365,6 +365,10 @@ class PostgresSink:
             if self._config.schema_changes != "ignore-unsafe":
                 raise _ambiguous(found.table, operations, schema, type_of)
             operations = unambiguous(operations, schema)
+        column = untold(operations, found.columns)
+        if column is not None and connection.execute(sql(f"SELECT 1 FROM {quoted(found.table)} LIMIT 1")).fetchone():
+            added = f"{quote(column.name)} {type_of(column)} NOT NULL DEFAULT …"
+            raise _schema_stop(found.table, [f"ALTER TABLE {quoted(found.table)} ADD COLUMN {added}"], UNKNOWN_DEFAULT)
         statements = [s for operation in operations for s in alter(found, operation, type_of)]
         if statements and self._config.schema_changes == "stop":
             raise _schema_stop(found.table, statements, "schema_changes is stop")
