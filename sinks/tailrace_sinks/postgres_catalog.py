@@ -178,7 +178,7 @@ def _retype(target: TargetTable, before: str, column: Column, type_of: TypeOf) -
     if now is None or now.type == type_ or now.type != before:
         return []
     name = quote(column.name)
-    # An explicit cast to a character type cuts what is too long; the implicit one refuses it, and exists from every type.
+    # An explicit cast to a character type cuts what is too long; the implicit one, which every type has, refuses it.
     using = "" if type_.startswith("character") else f" USING {name}::{type_}"
     return [f"ALTER TABLE {quoted(target.table)} ALTER COLUMN {name} TYPE {type_}{using}"]
 
