@@ -28,6 +28,7 @@ from tailrace_schemas.errors import (
     PositionLostError,
     StopError,
 )
+from tailrace_schemas.failpoint import failpoint
 
 log = logging.getLogger(__name__)
 
@@ -254,6 +255,7 @@ class EmbeddedWriter:
                 "insert into commits values (?, ?, ?)", (written.seq, written.load_full, written.to_text())
             )
             self._trim(max(TRIM_ROWS, 2 * len(rows)))
+            failpoint("log.before_commit")
 
     def _check_epoch(self) -> None:
         if self._connection.execute("select epoch from log").fetchone()[0] != self._epoch:

@@ -28,6 +28,7 @@ from tailrace_schemas.errors import (
     StopError,
     TailraceError,
 )
+from tailrace_schemas.failpoint import failpoint
 
 log = logging.getLogger(__name__)
 
@@ -138,11 +139,14 @@ class KafkaWriter:
         try:
             with self._trap.naming("write to the log"):
                 producer.begin_transaction()
-                firsts = self._send(producer, batches) | self._ends([p for p in marked if p not in places])
+                sent = self._send(producer, batches)
+                failpoint("log.records_sent")
+                firsts = sent | self._ends([p for p in marked if p not in places])
                 written = announced(record, firsts, batches)
                 offset = self._send_record(producer, written)
         except (TailraceError, ValueError) as error:
             self._abort(producer, error)
+        failpoint("log.before_commit")
         self._commit(producer)
         self._remember(written, offset)
         return written
