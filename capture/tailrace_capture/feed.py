@@ -115,10 +115,12 @@ class Feed:
         self.stop_table(table, TableStopError("the table is gone at the source", code="TABLE_DROPPED", hint=hint))
 
     def reload(self, table: TableId) -> None:
-        """The table starts again: sinks empty it at this place, every chunk is read anew (rule B10)."""
-        feed = self._register.feeds[table]
-        bounds = self._planner.restart(feed)
-        self._mark("reload", feed, {}, bounds=bounds)
+        """The table, and those loaded together with it, start again: sinks empty them here, every chunk is read anew
+        (rule B10)."""
+        for member in self._planner.together(table):
+            feed = self._register.feeds.get(member)
+            if feed is not None:
+                self._mark("reload", feed, {}, bounds=self._planner.restart(feed))
         self.wake()
 
     def request(self, act: Callable[[], None]) -> None:
@@ -233,8 +235,11 @@ class Feed:
         if earlier or marks or self._at != self._cut:
             self._put_stream(earlier, marks, self._at, None, 0)
 
-    def _restart_abandoned(self, table: TableId) -> list[list[str]]:
-        return self._planner.restart(self._register.feeds[table])
+    def _restart_abandoned(self, table: TableId) -> dict[TableId, list[list[str]]]:
+        feeds = self._register.feeds
+        return {
+            member: self._planner.restart(feeds[member]) for member in self._planner.together(table) if member in feeds
+        }
 
     def idle(self, position: Position) -> None:
         """The source has nothing of ours up to `position`. An open transaction that should have come by then is lost:

@@ -64,9 +64,10 @@ class ChunkWork:
 
 @dataclass(slots=True)
 class AbandonWork:
-    """The open transaction will never come again (rule C3). `restart` lets a table start again and gives its bounds."""
+    """The open transaction will never come again (rule C3). `restart` lets a table start again, with those that are
+    loaded together with it, and gives their bounds."""
 
-    restart: Callable[[TableId], list[list[str]]]
+    restart: Callable[[TableId], dict[TableId, list[list[str]]]]
 
 
 Work = StreamWork | ChunkWork | AbandonWork
@@ -277,12 +278,17 @@ class Publisher:
 
     def _abandoned(self, work: AbandonWork) -> tuple[list[Marker], set[TableId]]:
         markers = []
-        for table in self._series_markers:
-            topic = self._register.topics[table]
-            at = dict.fromkeys(range(self._register.partitions[topic]), 0)
-            markers.append(Marker("reload", *table, topic, at))
-            self._restart(table, work.restart(table))
-        return markers, set(self._series_markers)
+        restarted: set[TableId] = set()
+        for marked in self._series_markers:
+            if marked in restarted:
+                continue
+            for table, bounds in work.restart(marked).items():
+                topic = self._register.topics[table]
+                at = dict.fromkeys(range(self._register.partitions[topic]), 0)
+                markers.append(Marker("reload", *table, topic, at))
+                self._restart(table, bounds)
+                restarted.add(table)
+        return markers, restarted
 
     def _forget(self, position: str) -> set[TableId]:
         """Rule B11: a snapshot is forgotten in the first record whose own position is past it."""

@@ -174,23 +174,31 @@ class _Run:
         if not schemas and not publisher.loads:
             raise StopError("no table matches the selection", code="NO_TABLES", hint="look at `tables` of the pipeline")
         joined = self._source.joined()
+        planner.tie(schemas.values())
+        again: list[TableId] = []
         for table, schema in schemas.items():
             known = publisher.loads.get(table)
             if known is not None and known.state == "stopped" and not (self._first and load_new):
                 continue
             table_feed = register.describe(schema)
+            in_slices = not schema.key or len(planner.together(table)) > 1
             if known is None:
                 load = planner.plan(table_feed) if load_new else TableLoad("streaming")
                 feed.announce(table_feed, load)
-                if load_new and not schema.key:
-                    feed.reload(table)
+                if load_new and in_slices:
+                    again.append(table)
             elif known.state == "stopped" or table in joined:
                 log.warning("table starts again", extra={"table": str(table), "was": known.error.get("code", "")})
-                feed.reload(table)
+                again.append(table)
             elif known.state == "loading":
                 planner.adopt(table_feed, known)
-                if not known.loaded and (not schema.key or self._settings.mode == "full-load"):
-                    feed.reload(table)
+                if not known.loaded and (in_slices or self._settings.mode == "full-load"):
+                    again.append(table)
+        restarted: set[TableId] = set()
+        for table in again:
+            if table not in restarted:
+                feed.reload(table)
+                restarted.update(planner.together(table))
         for table in sorted(publisher.loads.keys() - schemas.keys()):
             if publisher.loads[table].state != "stopped":
                 log.warning("table is no longer selected or no longer there", extra={"table": str(table)})

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from tailrace_capture.load_state import TableLoad
@@ -21,7 +21,7 @@ from tailrace_capture.source import ChunkRows, KeyOrder, Snapshot, SnapshotReade
 from tailrace_log.log import Batch
 from tailrace_schemas.errors import RetryableError, TableStopError
 from tailrace_schemas.failpoint import failpoint
-from tailrace_schemas.table import TableId
+from tailrace_schemas.table import TableId, TableSchema
 
 if TYPE_CHECKING:
     from tailrace_capture.feed import Feed
@@ -31,6 +31,7 @@ log = logging.getLogger("tailrace.load")
 ChunkState = Literal["none", "reading", "done"]
 Verdict = Literal["drop", "truncate", "restart"]
 REFUSED_PAUSE = 0.02
+_NO_ACTIONS = {"NO ACTION", "RESTRICT"}
 
 
 @dataclass(slots=True)
@@ -47,8 +48,8 @@ class LiveLoad:
     B10).
     """
 
-    def __init__(self, feed: TableFeed, bounds: list[list[str]], order: KeyOrder | None) -> None:
-        self.feed, self.bounds, self.order = feed, bounds, order
+    def __init__(self, feed: TableFeed, bounds: list[list[str]], order: KeyOrder | None, together: bool) -> None:
+        self.feed, self.bounds, self.order, self.together = feed, bounds, order, together
         self.lock = threading.Lock()
         self.chunks = [_Chunk() for _ in range(len(bounds) + 1)]
         self.generation = 0
@@ -58,13 +59,23 @@ class LiveLoad:
         self.rows = 0
 
     @property
-    def keyless(self) -> bool:
-        return not self.feed.schema.key
+    def in_slices(self) -> bool:
+        """One chunk whose rows reach the log bit by bit, behind a reload marker (rule B13): a table without a key, or
+        tables that are read together."""
+        return self.together or not self.feed.schema.key
 
     def chunk_of(self, key: bytes | None) -> int:
         if self.order is None or key is None or not self.bounds:
             return 0
         return self.order.chunk_of(key)
+
+    def free_chunk(self) -> int | None:
+        """A chunk that nobody reads and that has not been read."""
+        with self.lock:
+            for chunk, state in enumerate(self.chunks):
+                if state.state == "none" and chunk not in self.claimed:
+                    return chunk
+        return None
 
     def at(self, chunk: int) -> tuple[ChunkState, Snapshot | None]:
         found = self.chunks[chunk]
@@ -94,15 +105,18 @@ class LiveLoad:
         return sum(chunk.state == "done" for chunk in self.chunks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
-    live: LiveLoad
+    """A chunk to read; of several tables when they are read together. `reading`: the one being read."""
+
+    lives: tuple[LiveLoad, ...]
     chunk: int
-    generation: int
+    generations: tuple[int, ...]
+    reading: LiveLoad
 
     @property
     def current(self) -> bool:
-        return self.live.generation == self.generation
+        return tuple(live.generation for live in self.lives) == self.generations
 
 
 @dataclass(slots=True)
@@ -116,6 +130,7 @@ class LoadPlanner:
     streaming: bool = True
     lives: dict[TableId, LiveLoad] = field(default_factory=dict)
     _generations: dict[TableId, int] = field(default_factory=dict)
+    _families: dict[TableId, tuple[TableId, ...]] = field(default_factory=dict)
     shared: list[SnapshotReader] = field(default_factory=list)  # mode full-load: readers of one moment
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -132,15 +147,36 @@ class LoadPlanner:
     def loading(self, table: TableId) -> bool:
         return table in self.lives
 
+    def tie(self, schemas: Iterable[TableSchema]) -> None:
+        """Tables bound by foreign-key actions that the source does not log are read together, under one snapshot: else
+        a parent's delete that its own chunk already shows would leave children whose chunk does not (rule D7)."""
+        if self.source.logs_cascades or not self.streaming:
+            return
+        known = {schema.table: schema for schema in schemas}
+        groups: dict[TableId, set[TableId]] = {}
+        for table, schema in known.items():
+            for key in schema.foreign_keys:
+                if key.parent in known and not {key.on_delete, key.on_update} <= _NO_ACTIONS:
+                    group = groups.get(table, {table}) | groups.get(key.parent, {key.parent})
+                    groups |= dict.fromkeys(group, group)
+        self._families = {table: tuple(sorted(group)) for table, group in groups.items()}
+
+    def together(self, table: TableId) -> tuple[TableId, ...]:
+        """The tables that are read together with this one, itself among them."""
+        return self._families.get(table, (table,))
+
+    def _bounds(self, schema: TableSchema) -> list[list[str]]:
+        return [] if schema.table in self._families else self.source.plan(schema, self.chunk_rows)
+
     def restart(self, feed: TableFeed) -> list[list[str]]:
         """Every chunk of the table has no snapshot again; returns the new bounds (rule B10)."""
         table = feed.schema.table
-        bounds = self.source.plan(feed.schema, self.chunk_rows)
+        bounds = self._bounds(feed.schema)
         order = self.source.key_order(feed, bounds) if bounds else None
         self._generations[table] = self._generations.get(table, 0) + 1
         live = self.lives.get(table)
         if live is None:
-            live = LiveLoad(feed, bounds, order)
+            live = LiveLoad(feed, bounds, order, table in self._families)
             live.restart(bounds, order, feed, self._generations[table])
             with self._lock:
                 self.lives[table] = live
@@ -181,7 +217,7 @@ class LoadPlanner:
     def adopt(self, feed: TableFeed, load: TableLoad) -> None:
         """Take over a table in load from the state in the log."""
         order = self.source.key_order(feed, load.bounds) if load.bounds else None
-        live = LiveLoad(feed, load.bounds, order)
+        live = LiveLoad(feed, load.bounds, order, feed.schema.table in self._families)
         for chunk, letter in enumerate(load.chunks):
             if letter == "d":
                 text = load.snapshots.get(chunk)
@@ -192,7 +228,7 @@ class LoadPlanner:
 
     def plan(self, feed: TableFeed) -> TableLoad:
         """Plan a table's first load and take it up."""
-        load = TableLoad.fresh(self.source.plan(feed.schema, self.chunk_rows))
+        load = TableLoad.fresh(self._bounds(feed.schema))
         self.adopt(feed, load)
         return load
 
@@ -245,20 +281,23 @@ class LoadPlanner:
 
     def _next(self) -> _Job | None:
         with self._lock:
-            for live in self.lives.values():
-                if live.pending_markers or live.blocked:
+            for table, live in self.lives.items():
+                members = tuple(self.lives[member] for member in self.together(table) if member in self.lives)
+                if any(member.pending_markers or member.blocked for member in members):
                     continue
-                with live.lock:
-                    for chunk, state in enumerate(live.chunks):
-                        if state.state == "none" and chunk not in live.claimed:
-                            live.claimed.add(chunk)
-                            return _Job(live, chunk, live.generation)
+                chunk = live.free_chunk()
+                if chunk is None or (len(members) > 1 and not all(member.free_chunk() == 0 for member in members)):
+                    continue
+                for member in members:
+                    member.claimed.add(chunk)
+                return _Job(members, chunk, tuple(member.generation for member in members), live)
         return None
 
     def _unclaim(self, job: _Job) -> None:
-        with job.live.lock:
-            if job.current:
-                job.live.claimed.discard(job.chunk)
+        for live, generation in zip(job.lives, job.generations, strict=True):
+            with live.lock:
+                if live.generation == generation:
+                    live.claimed.discard(job.chunk)
 
     def _chunk(self, job: _Job, reader: SnapshotReader, feed: Feed, publisher: Publisher) -> bool:
         """Read one chunk; False when its snapshot was refused and it is to be tried again later."""
@@ -273,7 +312,7 @@ class LoadPlanner:
         except TableStopError as error:
             self._stopped(job, feed, error)
         except BaseException:
-            self._give_up(job)
+            self._set(job, _Chunk())
             raise
         finally:
             reader.end()
@@ -282,47 +321,61 @@ class LoadPlanner:
 
     def _take(self, job: _Job, reader: SnapshotReader, feed: Feed) -> Snapshot | None:
         with feed.standing_still() as still:
-            live = job.live
-            if not still or not job.current or live.pending_markers:
+            if not still or not job.current or any(live.pending_markers for live in job.lives):
                 return None
             try:
-                snapshot = reader.begin(live.feed)
+                snapshot = reader.begin([live.feed for live in job.lives])
             except RetryableError as error:
                 log.warning("snapshot refused: %s", error)
                 return None
             if self.streaming and not self.source.accepts(snapshot):
                 reader.end()
                 return None
-            with live.lock:
-                live.chunks[job.chunk] = _Chunk("reading", snapshot)
+            self._set(job, _Chunk("reading", snapshot))
             return snapshot
 
     def _read(self, job: _Job, snapshot: Snapshot, reader: SnapshotReader, publisher: Publisher) -> None:
-        live = job.live
-        low = live.bounds[job.chunk - 1] if job.chunk else None
-        high = live.bounds[job.chunk] if job.chunk < len(live.bounds) else None
+        """Rows of a chunk go to the log in one log transaction; those in slices as they come, and only when all tables
+        read together are there does the chunk count as done."""
+        for live in job.lives:
+            job.reading = live
+            low = live.bounds[job.chunk - 1] if job.chunk else None
+            high = live.bounds[job.chunk] if job.chunk < len(live.bounds) else None
+            slices: list[ChunkRows] = []
+            for piece in reader.read(live.feed, low, high, self._name(job.chunk)):
+                self._slow_down(piece.rows)
+                if live.in_slices:
+                    self._put(job, live, snapshot, [piece], publisher, last=False)
+                else:
+                    slices.append(piece)
+            if len(job.lives) == 1:
+                self._put(job, live, snapshot, slices, publisher, last=True)
+        if len(job.lives) > 1:
+            for live in job.lives:
+                self._put(job, live, snapshot, [], publisher, last=True)
+        if job.current:
+            self._set(job, _Chunk("done", snapshot))
+
+    def _name(self, chunk: int) -> str:
         with self._lock:
             self._attempt += 1
-            name = f"{job.chunk}:{self._attempt}"
-        slices: list[ChunkRows] = []
-        for piece in reader.read(live.feed, low, high, name):
-            self._slow_down(piece.rows)
-            if live.keyless and slices:
-                self._put(job, snapshot, slices, publisher, last=False)
-                slices = []
-            slices.append(piece)
-        self._put(job, snapshot, slices, publisher, last=True)
-        with live.lock:
-            if job.current:
-                live.chunks[job.chunk].state = "done"
+            return f"{chunk}:{self._attempt}"
 
-    def _put(self, job: _Job, snapshot: Snapshot, slices: list[ChunkRows], publisher: Publisher, *, last: bool) -> None:
-        live = job.live
+    def _put(
+        self,
+        job: _Job,
+        live: LiveLoad,
+        snapshot: Snapshot,
+        slices: list[ChunkRows],
+        publisher: Publisher,
+        *,
+        last: bool,
+    ) -> None:
         rows = sum(piece.rows for piece in slices)
         publisher.put(
             ChunkWork(
                 table=live.feed.schema.table,
-                generation=job.generation,
+                generation=job.generations[job.lives.index(live)],
                 chunk=job.chunk,
                 batches=_joined(live.feed.topic, slices),
                 snapshot=snapshot.to_text(),
@@ -338,9 +391,16 @@ class LoadPlanner:
         if self._stop.is_set():
             raise InterruptedError
 
+    def _set(self, job: _Job, chunk: _Chunk) -> None:
+        """The chunk's state, in every table of the job that has not started again meanwhile."""
+        for live, generation in zip(job.lives, job.generations, strict=True):
+            with live.lock:
+                if live.generation == generation:
+                    live.chunks[job.chunk] = replace(chunk)
+
     def _moved(self, job: _Job, feed: Feed, moved: TableMovedError) -> None:
-        self._give_up(job)
-        live = job.live
+        self._set(job, _Chunk())
+        live = job.reading
         table = live.feed.schema.table
         if not job.current or live.blocked:
             return
@@ -350,17 +410,20 @@ class LoadPlanner:
 
     def _stopped(self, job: _Job, feed: Feed, error: TableStopError) -> None:
         """Its rows cannot be read: this table stops, the others go on (rule A7)."""
-        self._give_up(job)
-        live = job.live
+        self._set(job, _Chunk())
+        live = job.reading
         table = live.feed.schema.table
-        if job.current and not live.blocked:
-            live.blocked = True
-            feed.request(lambda: feed.stop_table(table, error))
+        if not job.current or live.blocked:
+            return
+        live.blocked = True
 
-    def _give_up(self, job: _Job) -> None:
-        with job.live.lock:
-            if job.current:
-                job.live.chunks[job.chunk] = _Chunk()
+        def act() -> None:
+            others = [member for member in self.together(table) if member != table and member in self.lives]
+            feed.stop_table(table, error)
+            if others:
+                feed.reload(others[0])  # rows of a half read group may be in the log
+
+        feed.request(act)
 
     def _slow_down(self, rows: int) -> None:
         if self.max_rows_per_second is None:

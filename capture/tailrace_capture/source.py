@@ -99,8 +99,9 @@ class TableMovedError(Exception):
 class SnapshotReader(Protocol):
     """One connection that reads chunks; used by one thread. Any call may raise SourceUnavailableError."""
 
-    def begin(self, table: TableFeed) -> Snapshot:
-        """Take a snapshot for one chunk of `table`. Called while the stream stands still: be quick (milliseconds).
+    def begin(self, tables: Sequence[TableFeed]) -> Snapshot:
+        """Take a snapshot for one chunk of a table, or for all of several tables that are read together. Called while
+        the stream stands still: be quick (milliseconds).
 
         Raises:
             RetryableError: not now (a lock was not to be had); the core tries again later.
@@ -135,6 +136,7 @@ class Source(Protocol):
     """One source database. Constructed without I/O; every method may raise SourceUnavailableError."""
 
     engine: Engine
+    logs_cascades: bool  # the stream carries what foreign-key actions do to child rows (rule D7)
 
     def preflight(self, load: bool, stream: bool) -> list[Finding]:
         """All findings at once, each with its remedy."""

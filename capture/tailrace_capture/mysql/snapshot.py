@@ -85,31 +85,31 @@ class ChunkReader:
         nowhere = FilePosition("", FilePlace("none.0", 0))
         self._fixed = BinlogSnapshot(nowhere, now)
 
-    def begin(self, table: TableFeed) -> BinlogSnapshot:
+    def begin(self, tables: Sequence[TableFeed]) -> BinlogSnapshot:
         if self._fixed is not None:
             return self._fixed
         if not self._connection.open:
             self._connection = self._connect()
         self._set_back = None
         with classified("open a snapshot"):
-            if not self._transactional(table.schema.table):
-                self._lock(table)
+            if not all(self._transactional(table.schema.table) for table in tables):
+                self._lock(tables)
                 boundary: BinlogPosition = self._here()
                 snapshot = BinlogSnapshot(boundary, boundary)
             elif self._mariadb:
                 consistent_view(self._connection)
                 boundary = maria_boundary(self._connection)
                 snapshot = BinlogSnapshot(boundary, boundary)
-            elif self._server is not None or not table.schema.key:
-                snapshot = self._locked(table)
+            elif self._server is not None or len(tables) > 1 or not tables[0].schema.key:
+                snapshot = self._locked(tables)
             else:
-                snapshot = self._unlocked(table)
+                snapshot = self._unlocked(tables[0])
         self._place = snapshot.boundary.place or FilePlace("", 4)
         return snapshot
 
-    def _locked(self, table: TableFeed) -> BinlogSnapshot:
-        """While nobody writes the table, everything that ever wrote it is listed and visible."""
-        self._lock(table)
+    def _locked(self, tables: Sequence[TableFeed]) -> BinlogSnapshot:
+        """While nobody writes the tables, everything that ever wrote them is listed and visible."""
+        self._lock(tables)
         try:
             boundary = self._here()
             consistent_view(self._connection)
@@ -117,13 +117,14 @@ class ChunkReader:
             run(self._connection, "UNLOCK TABLES")
         return BinlogSnapshot(boundary, boundary)
 
-    def _lock(self, table: TableFeed) -> None:
+    def _lock(self, tables: Sequence[TableFeed]) -> None:
         """
         Raises:
             SourceUnavailableError: not to be had within LOCK_SECONDS; the core tries again later.
         """
         run(self._connection, f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}")
-        run(self._connection, f"FLUSH TABLES {table_sql(table.schema.table)} WITH READ LOCK")
+        names = ", ".join(table_sql(table.schema.table) for table in tables)
+        run(self._connection, f"FLUSH TABLES {names} WITH READ LOCK")
 
     def _here(self) -> BinlogPosition:
         """Everything that has ended by now."""

@@ -196,7 +196,7 @@ class Codec:
         w.append(0)
         key = self._key(plan, m)
         self.ordinal += 1
-        if self._publish(plan, key, w, 100, lsn):
+        if self._publish(plan, key, w, 100, lsn) and key is not None:
             plan.buffer.append(key, None)
         return FED
 

@@ -43,7 +43,7 @@ class PgReader:
         self._connection, self._head = connection, head
         self._codec = Codec(lambda _plan, _key: True)
 
-    def begin(self, table: TableFeed) -> PgSnapshot:  # noqa: ARG002 - the snapshot is the database's
+    def begin(self, tables: Sequence[TableFeed]) -> PgSnapshot:  # noqa: ARG002 - the snapshot is the database's
         try:
             self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             row = self._connection.execute("SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()").fetchone()
@@ -167,7 +167,7 @@ class SharedReader(PgReader):
         super().__init__(connection, head)
         self._shared = shared
 
-    def begin(self, table: TableFeed) -> PgSnapshot:  # noqa: ARG002
+    def begin(self, tables: Sequence[TableFeed]) -> PgSnapshot:  # noqa: ARG002
         return self._shared
 
     def end(self) -> None: ...

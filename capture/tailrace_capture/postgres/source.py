@@ -51,6 +51,7 @@ class PostgresSource:
     makes new ones."""
 
     engine: Engine = "postgresql"
+    logs_cascades = True
 
     def __init__(self, settings: PostgresSettings) -> None:
         self._settings = settings

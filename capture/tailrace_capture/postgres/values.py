@@ -60,7 +60,8 @@ def timestamp(millis: bool) -> Converter:
         year, month, day, hour, minute, second, fraction, bc = found.groups()
         day_number = pgoutput.days(_year(year, bc), int(month), int(day))
         value = day_number * 86_400_000_000 + _micros(hour, minute, second, fraction)
-        return _long(value // 1000 if millis else value), None
+        value = value // 1000 if millis else value
+        return (_long(value), None) if value < 2**63 else (None, shown)  # the server's range ends in the year 294276
 
     return convert
 
