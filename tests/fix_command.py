@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 NO_VARIABLES: Mapping[str, str] = {}
+TESTS = Path(__file__).parent.absolute()
 COMMAND = [sys.executable, "-P", "-m", "tailrace"]
 
 
 def environment(state_home: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """The test's own environment, the packages by full path, and a state home of the test's own."""
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+    """The test's own environment, the packages by full path, and a state home of the test's own.
+
+    Without the folders of tests: those below `unit` are named like the packages and would hide them.
+    """
+    entries = [Path(entry).absolute() for entry in sys.path if entry]
+    path = os.pathsep.join(str(entry) for entry in entries if not entry.is_relative_to(TESTS))
     return {**os.environ, "PYTHONPATH": path, "XDG_STATE_HOME": str(state_home), **variables}
 
 

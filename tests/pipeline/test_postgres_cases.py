@@ -360,3 +360,21 @@ def test_truncate_under_the_load(bench: Bench) -> None:  # E17, rule B9
         wait_until(lambda: all(t.state == "streaming" for t in capture.status.tables.values()), 60, "the load is done")
     bench.drain()
     bench.equal("a")
+
+
+def test_key_change_of_a_row_that_is_gone_meanwhile(bench: Bench) -> None:  # E18
+    bench.run(
+        "CREATE TABLE a (id int PRIMARY KEY, big text NOT NULL, other text)",
+        "ALTER TABLE a ALTER big SET STORAGE EXTERNAL, ALTER other SET STORAGE EXTERNAL",
+        "INSERT INTO a VALUES (1, repeat('y', 9000), repeat('z', 9000)), (2, repeat('y', 9000), repeat('z', 9000))",
+    )
+    with bench.capture():
+        pass
+    bench.run(
+        "UPDATE a SET id = 3 WHERE id = 1", "UPDATE a SET id = 4 WHERE id = 3", "UPDATE a SET id = 5 WHERE id = 2"
+    )
+    bench.run("DELETE FROM a WHERE id = 5")
+    bench.drain()
+    between = [e for e in bench.events() if e.get("op") == "c" and e["after"]["id"] in (3, 5)]
+    assert [(e["after"]["big"], e["unavailable_columns"]) for e in between] == [("", ["other"])] * 2
+    bench.equal("a")

@@ -2,7 +2,8 @@
 
 From the old tuple where the replica identity is FULL; else by asking the source for those columns by the new key. What
 is read so may be newer than the change: a later event of the stream then says so again. A row that is not there any
-more is removed or moved by a later event; its columns stay named as unavailable.
+more is removed or moved by a later event; its columns stay named as unavailable, or hold the type's zero until then
+where they are NOT NULL and the row is new under its key.
 """
 
 from __future__ import annotations

@@ -126,6 +126,7 @@ class Codec:
         self.whole = False
         self.as_it_is = False
         self.bare = False
+        self.new_row = False
         self.in_stream_block = False
         self.message = b""
         self.answer: i64 = FED
@@ -248,7 +249,9 @@ class Codec:
         w = self._fresh(plan)
         w.append(0)
         w.append(2)
+        self.new_row = True
         self._tuple(plan, m, at + 1, w, False, "after.")
+        self.new_row = False
         self.ordinal += 1
         if self._may_publish(plan, key):
             self._finish(plan, w, 99, lsn)
@@ -381,6 +384,11 @@ class Codec:
         return at
 
     def _unavailable(self, plan: Plan, i: i64, w: BytesWriter) -> None:
+        if self.new_row and not plan.nullable[i]:
+            # The row under its new key is gone from the source already, so a later event removes it or moves it on. Until
+            # then a NOT NULL column must hold something.
+            w.write(plan.zeros[i])
+            return
         self.missing.append(plan.names[i])
         placeholder = plan.placeholders[i]
         if placeholder is not None:
