@@ -31,7 +31,7 @@ from fix_servers import (
     wait_until,
 )
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 # ---- helpers: one value from a server, one record through a log
 
