@@ -37,7 +37,7 @@ lint: build
 
 test: build
 	tests/bed/install.sh
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 bench: build
 	tests/bed/install.sh POSTGRES18 MARIADB118 MYSQL80 KAFKA REGISTRY
