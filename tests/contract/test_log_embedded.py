@@ -121,7 +121,14 @@ def test_a_writer_frozen_while_another_took_over_writes_nothing_more(tmp_path: P
         stack.callback(log.close)
         writer = log.writer("crash", [fix_log_child.SINK])
         stack.callback(writer.close)
-        following = writer.open()[-1].seq + 1
+        following = -1
+        while following < 0:
+            try:
+                following = writer.open()[-1].seq + 1
+            except LogUnavailableError:  # frozen inside a transaction it holds the file's lock: freeze it elsewhere
+                zombie.send_signal(signal.SIGCONT)
+                assert next_line(zombie.stdout, 60)
+                zombie.send_signal(signal.SIGSTOP)
         writer.ensure_topics(dict.fromkeys(fix_log_child.topics_of(), 2))
 
         zombie.send_signal(signal.SIGCONT)
