@@ -25,6 +25,7 @@ from bed.processes import free_ports, wait_until
 from bed.session import Launch, ServerStartError, Session, end_abandoned_sessions, session_of_this_process
 
 __all__ = [
+    "CONNECT",
     "KAFKA",
     "MARIADB_NAMES",
     "MYSQL_FAMILY_NAMES",
@@ -55,7 +56,8 @@ MARIADB_NAMES = ("MARIADB1011", "MARIADB118")
 MYSQL_FAMILY_NAMES = MYSQL_NAMES + MARIADB_NAMES
 KAFKA = "KAFKA"
 REGISTRY = "REGISTRY"
-NAMES = (*POSTGRES_NAMES, *MYSQL_FAMILY_NAMES, KAFKA, REGISTRY)
+CONNECT = "CONNECT"  # not shared: `private_server(CONNECT, config="bootstrap.servers=…")`
+NAMES = (*POSTGRES_NAMES, *MYSQL_FAMILY_NAMES, KAFKA, REGISTRY, CONNECT)
 
 HOST = "127.0.0.1"
 
@@ -73,6 +75,7 @@ _ENGINES = {
     "MARIADB": _Engine("mariadb.sh", "mysql://cdc:pw@{host}:{port}/"),
     "KAFKA": _Engine("kafka.sh", "kafka://{host}:{port}", ports=2),  # the second one for its controller
     "REGISTRY": _Engine("registry.sh", "http://{host}:{port}/apis/ccompat/v7"),
+    "CONNECT": _Engine("connect.sh", "http://{host}:{port}"),
 }
 
 
@@ -238,8 +241,9 @@ def private_server(name: str, *, config: str = "", hba: str = "", tls: bool = Fa
     """A server of the caller's own with its own data folder and port, and fsync on; destroyed at the end.
 
     `config`: further lines of its configuration file, which win over ours: postgresql.conf, my.cnf (section mysqld),
-    server.properties; for the registry NAME=value of its environment. `hba`: lines put before the first one of
-    pg_hba.conf. `tls`: it offers TLS with the certificates of `certificates()` (not Kafka: see `secure_kafka`).
+    server.properties, worker.properties (Connect); for the registry NAME=value of its environment. `hba`: lines put
+    before the first one of pg_hba.conf. `tls`: it offers TLS with the certificates of `certificates()` (not Kafka: see
+    `secure_kafka`).
     """
     _skip_if_listed(name)
     environment = {"BED_EXTRA": config, "BED_HBA": hba, "BED_TLS": "1" if tls else ""}

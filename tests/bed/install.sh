@@ -4,7 +4,7 @@
 # cannot be had.
 . "$(dirname "$0")/lib.sh"
 # Two lanes side by side, each one after the other: Maven and apt both lock. MYSQL80 needs both and goes first.
-MAVEN="MYSQL80 POSTGRES14 POSTGRES15 POSTGRES16 POSTGRES17 POSTGRES18 KAFKA REGISTRY"
+MAVEN="MYSQL80 POSTGRES14 POSTGRES15 POSTGRES16 POSTGRES17 POSTGRES18 KAFKA REGISTRY CONNECT"
 DEBIAN="MYSQL9 MARIADB118 MARIADB1011"
 
 is_wanted() { # NAME
@@ -20,6 +20,7 @@ install_one() { # NAME
     MARIADB*) script=mariadb.sh ;;
     KAFKA) script=kafka.sh ;;
     REGISTRY) script=registry.sh ;;
+    CONNECT) script=connect.sh ;;
   esac
   if "$HERE/$script" install "${word:-current}"; then
     echo "$name: ready after $((SECONDS - began)) s"
