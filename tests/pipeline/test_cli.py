@@ -144,8 +144,9 @@ def test_status_works_with_no_process_running(source: str, target: str, tmp_path
 def test_a_run_for_ever_drains_on_sigterm_and_ends_with_0(source: str, target: str, tmp_path: Path) -> None:
     with started(tmp_path, "run", source, target) as process:
         wait_until(lambda: equal(source, target), 40, "the tables are copied")
-        wait_until(lambda: pid_of(tmp_path, "capture") > 0, 10, "capture says that it runs")
-        children = [pid_of(tmp_path, role) for role in ("capture", "sink-postgres")]
+        roles = ("capture", "sink-postgres")
+        wait_until(lambda: all(pid_of(tmp_path, role) for role in roles), 10, "both processes say that they run")
+        children = [pid_of(tmp_path, role) for role in roles]
         process.send(signal.SIGTERM)
         ended = process.end(30)
     assert ended.code == 0, ended.text

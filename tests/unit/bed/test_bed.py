@@ -272,8 +272,8 @@ def shared_memory_segments() -> set[str]:
 def test_frozen_server_answers_again_after_sigcont(name: str) -> None:
     with private_server(name) as private:
         private.sigstop()
-        states = {read_state(member) for member in processes.family(private.process)}
-        assert states == {"T"}
+        family = processes.family(private.process)
+        wait_until(lambda: {read_state(member) for member in family} == {"T"}, 10, "all have stopped")
         assert private.is_running
 
         private.sigcont()
