@@ -385,8 +385,8 @@ class Codec:
 
     def _unavailable(self, plan: Plan, i: i64, w: BytesWriter) -> None:
         if self.new_row and not plan.nullable[i]:
-            # The row under its new key is gone from the source already, so a later event removes it or moves it on. Until
-            # then a NOT NULL column must hold something.
+            # The row under its new key is gone from the source already, so a later event removes it or moves it on.
+            # Until then a NOT NULL column must hold something.
             w.write(plan.zeros[i])
             return
         self.missing.append(plan.names[i])
