@@ -91,21 +91,23 @@ class SideTopics:
         """`kind`: CREATE for a table new to the log, ALTER after that. DDL text: what the source gave, none here."""
         now = time.time_ns()
         schema = feed.schema
+        # A binary log is the whole server's: its databases are the namespaces of tables.
+        database = self._database or schema.table.schema
         source = {
             "version": VERSION, "connector": self._engine, "name": self._prefix, "ts_ms": now // 1_000_000,
-            "snapshot": "false", "db": self._database, "sequence": json.dumps([position]), "ts_us": now // 1000,
+            "snapshot": "false", "db": database, "sequence": json.dumps([position]), "ts_us": now // 1000,
             "ts_ns": now, "schema": schema.table.schema, "table": schema.table.name, "server_id": 0, "file": "",
             "pos": 0, "row": 0,
         }  # fmt: skip
         value = {
             "source": source,
             "ts_ms": now // 1_000_000,
-            "databaseName": self._database,
-            "schemaName": schema.table.schema,
+            "databaseName": database,
+            "schemaName": schema.table.schema if self._database else None,
             "ddl": None,
-            "tableChanges": [_change(self._database, schema, kind)],
+            "tableChanges": [_change(database, schema, kind)],
         }
-        self._changes.append({"databaseName": self._database}, value)
+        self._changes.append({"databaseName": database}, value)
 
     def commit(self, transaction: Transaction) -> None:
         """BEGIN and END of a source transaction that had events of ours."""

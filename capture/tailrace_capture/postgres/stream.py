@@ -24,7 +24,7 @@ from tailrace_capture.postgres.spool import Spool
 from tailrace_capture.postgres.visibility import PgSnapshot, widen
 from tailrace_capture.source import TableFeed, Transaction
 from tailrace_schemas import wire
-from tailrace_schemas.errors import InvariantError, StopError, TableStopError
+from tailrace_schemas.errors import InvariantError, SourceUnavailableError, StopError, TableStopError
 from tailrace_schemas.position import LsnPosition, format_lsn, parse_lsn
 from tailrace_schemas.table import TableId
 
@@ -32,6 +32,7 @@ FEEDBACK_SECONDS = 1.0
 PUBLICATION_SECONDS = 5.0
 MESSAGES_A_TURN = 2048
 PASSED_LIMIT = 100_000
+VISIBLE_SECONDS = 0.002
 
 _BEGIN = struct.Struct(">qqi")  # final LSN, commit time, xid
 _COMMIT = struct.Struct(">bqqq")  # flags, commit LSN, end LSN, commit time
@@ -64,6 +65,8 @@ class Stream:
         self._met: set[int] = set()
         self._streamed_xid: int | None = None
         self._commit_lsn = 0
+        self._xid = 0
+        self._shown: int | None = None  # the transaction being read, once the source shows it
         self._last_commit = ""
         self._passed: set[int] = set()
         self._feedback_at = 0.0
@@ -213,6 +216,7 @@ class Stream:
         codec = self._codec
         micros += POSTGRES_EPOCH_MICROS
         self._remember(xid)
+        self._xid, self._shown = xid, None
         self._commit_lsn = commit_lsn
         transaction_id = f"{xid}:{commit_lsn}"
         codec.skip = self._feed.begin(Transaction(transaction_id, micros // 1000, xid))
@@ -334,10 +338,29 @@ class Stream:
                 oid,
             )
             return
+        self._await_visible()
         self._codec.as_it_is = True
         if int(self._codec.feed(complete_change(self._side, schema, m))) != pgoutput.FED:
             raise InvariantError(f"a completed change of {schema.table} is still incomplete")
         self._codec.as_it_is = False
+
+    def _await_visible(self) -> None:
+        """Until the source shows the transaction being read. Its commit reaches the stream before that, by as much as a
+        synchronous standby takes; what is asked for in between is older than the change, and no later event says so.
+
+        Raises:
+            SourceUnavailableError: told to stop meanwhile; the transaction is read again.
+        """
+        while self._shown != self._xid:
+            row = self._side.execute("SELECT pg_current_snapshot()::text").fetchone()
+            assert row is not None
+            if PgSnapshot.parse(row[0], LsnPosition(0)).sees(self._xid):
+                self._shown = self._xid
+                return
+            self._keepalive()
+            if self._feed.stopping:
+                raise SourceUnavailableError("a transaction waits in COMMIT", detail=f"transaction {self._xid}")
+            time.sleep(VISIBLE_SECONDS)
 
     def _quoted(self, table: TableId) -> str:
         return sql.Identifier(*table).as_string(self._side)
