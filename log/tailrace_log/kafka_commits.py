@@ -11,7 +11,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tailrace_log.kafka_errors import ErrorTrap
 from tailrace_log.kafka_settings import KafkaSettings
@@ -21,6 +21,9 @@ from tailrace_schemas.errors import LogUnavailableError, PositionLostError, Stop
 TOPIC_IDS = "topic-ids"
 FIRST_STEP = 256
 BEYOND = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+# A topic just made, or whose leader moves: a client asks again (Kafka protocol guide, error codes, "retriable").
+MOVING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_LEADER_EPOCH)
+MOVING_SECONDS = 0.05
 GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 
 
@@ -51,14 +54,22 @@ class Commits:
         return self.bounds_of(self._topic, 0)
 
     def bounds_of(self, topic: str, partition: int) -> tuple[int, int]:
-        """As `bounds`, of any partition."""
-        self._trap.clear()
-        place = TopicPartition(topic, partition)
-        with self._trap.naming(f"read the end of {topic}"):
-            found = self._consumer.get_watermark_offsets(place, timeout=self._settings.timeout_seconds)
-        if found is None:
-            raise LogUnavailableError(f"the end of {topic} could not be read")
-        return found[0], found[1]
+        """As `bounds`, of any partition. librdkafka does not repeat this request by itself."""
+        place, doing = TopicPartition(topic, partition), f"read the end of {topic}"
+        deadline = time.monotonic() + self._settings.timeout_seconds
+        while True:
+            self._trap.clear()
+            try:
+                found = self._consumer.get_watermark_offsets(place, timeout=max(0.1, deadline - time.monotonic()))
+            except KafkaException as exception:
+                error = exception.args[0]
+                if error.code() not in MOVING or time.monotonic() > deadline:
+                    raise self._trap.named(error, doing) from exception
+                time.sleep(MOVING_SECONDS)
+                continue
+            if found is None:
+                raise LogUnavailableError(f"the end of {topic} could not be read")
+            return found[0], found[1]
 
     def between(self, start: int, stop: int) -> list[Entry]:
         """All visible records with offsets in start..stop-1, in order."""
