@@ -4,7 +4,8 @@
     SnapshotReader (load threads) ──▶ Publisher                 chunks of tables in load, in the same queue
 
 Every run starts from the last commit record in the log (rule C1); nothing else is remembered. A retryable error ends
-the run, and the next one begins after a pause; any other error ends the process.
+the run, and the next one begins after a pause, and so does a source that no longer lets us in; any other error ends the
+process.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from tailrace_capture.load_state import TableLoad, restore
 from tailrace_capture.publish import Publisher, StreamWork
 from tailrace_capture.side_topics import SideTopics
 from tailrace_capture.snapshot import LoadPlanner
-from tailrace_capture.source import Resume, Source
+from tailrace_capture.source import Resume, SchemaChange, Source
 from tailrace_capture.tables import TableRegister
 from tailrace_log.frames import Clock
 from tailrace_log.log import EventLog
-from tailrace_schemas.errors import RetryableError, StopError
+from tailrace_schemas.errors import RefusedError, RetryableError, StopError
 from tailrace_schemas.position import Position
 from tailrace_schemas.table import TableId
 from tailrace_schemas.topic import data_topic
@@ -87,6 +88,7 @@ def run_capture(
     Raises:
         PositionLostError, StopError, ConfigError …: a person is needed; the position in the log is kept.
         SourceUnavailableError, LogUnavailableError: only before the first successful start within `connect_timeout`.
+        RefusedError: only before the first successful start, at once.
     """
     deadline = time.monotonic() + settings.connect_timeout
     pause = 0.2
@@ -96,11 +98,13 @@ def run_capture(
             if _Run(source, event_log, settings, stop, status, first=not started).go():
                 return
             started, pause = True, 0.2
-        except RetryableError as error:
-            if not started and status.state == "starting" and time.monotonic() > deadline:
+        except (RetryableError, RefusedError) as error:
+            given_up = isinstance(error, RefusedError) or time.monotonic() > deadline
+            if not started and status.state == "starting" and given_up:
                 raise
-            status.sentence = f"waiting to start again: {error.message}"
-            log.warning("capture starts again in %.1f s: %s", pause, error)
+            reason = f"{error.message}: {error.detail}" if error.detail else error.message
+            status.sentence = f"waiting to start again: {reason}"
+            log.warning("capture starts again in %.1f s: %s: %s", pause, error.code, reason)
             stop.wait(pause)
             pause = min(pause * 2, 15.0)
             started = started or status.state == "running"
@@ -180,16 +184,23 @@ class _Run:
             known = publisher.loads.get(table)
             if known is not None and known.state == "stopped" and not (self._first and load_new):
                 continue
-            table_feed = register.describe(schema)
             in_slices = not schema.key or len(planner.together(table)) > 1
             if known is None:
+                table_feed = register.describe(schema, self._source.layout(table))
                 load = planner.plan(table_feed) if load_new else TableLoad("streaming")
                 feed.announce(table_feed, load)
                 if load_new and in_slices:
                     again.append(table)
-            elif known.state == "stopped" or table in joined:
+                continue
+            # As the log knows it: what has become of it since is found in the stream, at its place.
+            before = register.announced(known.value_id)
+            table_feed = register.describe(before, known.layout)
+            if known.state == "stopped" or table in joined:
                 log.warning("table starts again", extra={"table": str(table), "was": known.error.get("code", "")})
-                again.append(table)
+                if schema == before:
+                    again.append(table)
+                else:
+                    feed.change_schema(SchemaChange(schema, self._source.layout(table), renamed={}, reload=True))
             elif known.state == "loading":
                 planner.adopt(table_feed, known)
                 if not known.loaded and (in_slices or self._settings.mode == "full-load"):
@@ -216,7 +227,7 @@ class _Run:
         self._ended = ended
         planner.start(feed, publisher)
         watcher.start()
-        self._status.state = "running"
+        self._status.state, self._status.sentence = "running", ""
         try:
             if self._settings.mode == "full-load":
                 self._only_load(feed, planner)

@@ -2,7 +2,8 @@
 
 TailraceError                    code, message, detail, hint, table, position
 ├── ConfigError                  do not start; the user fixes it
-│   └── PreflightError           carries every finding at once
+│   ├── PreflightError           carries every finding at once
+│   └── RefusedError             a server refuses the login: later, when it was accepted before, worth another try
 ├── RetryableError               same work again after a pause
 │   ├── SourceUnavailableError
 │   ├── LogUnavailableError
@@ -86,6 +87,13 @@ class PreflightError(ConfigError):
     def __init__(self, findings: list[Finding]) -> None:
         super().__init__(f"{sum(f.level == 'error' for f in findings)} preflight findings of level error")
         self.findings = findings
+
+
+class RefusedError(ConfigError):
+    """A server answers and does not let us in. Before the first success the user's settings are wrong; a process that
+    was let in before waits for whoever changed the server (a new password, a rule), and tries again."""
+
+    default_code = "REFUSED"
 
 
 class RetryableError(TailraceError):

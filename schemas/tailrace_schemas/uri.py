@@ -175,11 +175,13 @@ class DatabaseUrl:
         return self._text(self.password.reference or f"${{env:{variable}}}")
 
     def resolve(self, environment: Mapping[str, str], read_file: Callable[[str], str]) -> DatabaseUrl:
-        """With the password looked up.
+        """With the password looked up, and the files of TLS seen to be readable.
 
         Raises:
-            ConfigError: see `resolve_secret`.
+            ConfigError: see `resolve_secret`; code TLS: a file cannot be read.
         """
+        for key in TLS_FILES:
+            _check_file(key, cast("str | None", getattr(self, key)), read_file)
         if self.password is None:
             return self
         return replace(self, password=resolve_secret(self.password, environment, read_file))
@@ -200,6 +202,16 @@ class DatabaseUrl:
         tail = "&".join(f"{key}={quote(value, safe='/:.,')}" for key, value in query.items())
         port = "" if self.is_socket and self.port == DEFAULT_PORTS[self.engine] else f":{self.port}"
         return f"{self.engine}://{login}{host}{port}/{quote(self.database, safe='')}" + (f"?{tail}" if tail else "")
+
+
+def _check_file(key: str, path: str | None, read_file: Callable[[str], str]) -> None:
+    if path is None or path == "system":  # libpq's word for the system's store
+        return
+    try:
+        read_file(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text in PEM form"
+        raise ConfigError(f"{key} {path} cannot be read", code="TLS", detail=str(reason)) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -10,12 +10,12 @@ import re
 import pymysql
 
 from tailrace_schemas.errors import (
-    ConfigError,
     RowRejectedError,
     StopError,
     TailraceError,
     TargetUnavailableError,
 )
+from tailrace_schemas.refused import mysql_refusal
 from tailrace_schemas.table import TableId
 
 LOST = frozenset({0, 1053, 1158, 1159, 1160, 1161, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031})
@@ -59,16 +59,6 @@ _REJECTED: dict[int, str] = {
 }
 # Notes and warnings that mean a value was changed on its way in.
 CHANGED_VALUE = frozenset({1264, 1265, 1292, 1366, 1406})
-_REFUSED: dict[int, tuple[str, str]] = {
-    1044: ("GRANT", "GRANT ALL ON the target's databases TO the sink's user"),
-    1045: ("PASSWORD", "check user and password of the target URL"),
-    1049: ("NO_DATABASE", "create the database, or name another in the target URL"),
-    1130: ("GRANT", "CREATE USER for this host at the target"),
-    1251: ("PASSWORD", "the user's authentication plugin is not supported"),
-    1698: ("PASSWORD", "the user may log in over the server's socket only"),
-    2026: ("TLS", "check sslmode and sslrootcert of the target URL"),
-    3159: ("TLS", "the server requires TLS: sslmode=verify-full"),
-}
 
 
 def number_of(error: pymysql.MySQLError) -> int:
@@ -79,10 +69,8 @@ def number_of(error: pymysql.MySQLError) -> int:
 def connect_error(error: pymysql.MySQLError, place: str) -> TailraceError:
     number = number_of(error)
     detail = str(error.args[1]) if len(error.args) > 1 else str(error)
-    if number in _REFUSED or "certificate" in detail.lower():
-        code, hint = _REFUSED.get(number, _REFUSED[2026])
-        return ConfigError(f"the target {place} refuses the connection", code=code, detail=detail, hint=hint)
-    return TargetUnavailableError(f"the target {place} cannot be reached", detail=detail)
+    unreachable = TargetUnavailableError(f"the target {place} cannot be reached", detail=detail)
+    return mysql_refusal(number, detail, "target", place) or unreachable
 
 
 def statement_error(error: pymysql.MySQLError, table: TableId | None) -> TailraceError:

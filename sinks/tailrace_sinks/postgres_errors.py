@@ -10,12 +10,12 @@ import re
 import psycopg
 
 from tailrace_schemas.errors import (
-    ConfigError,
     RowRejectedError,
     StopError,
     TailraceError,
     TargetUnavailableError,
 )
+from tailrace_schemas.refused import postgres_refusal
 from tailrace_schemas.table import TableId
 
 _PASSING: dict[str, str] = {
@@ -45,22 +45,13 @@ _REJECTED: dict[str, str] = {
     "23514": "violates a check constraint",
     "23P01": "violates an exclusion constraint",
 }
-_REFUSED = (
-    (r"password authentication failed|no password supplied", "PASSWORD", "check user and password of the target URL"),
-    (r"no pg_hba.conf entry", "PG_HBA", "add a line for this host, user and database to the target's pg_hba.conf"),
-    (r'database ".*" does not exist', "NO_DATABASE", "create the database, or name another in the target URL"),
-    (r'role ".*" does not exist', "PASSWORD", "create the role at the target"),
-    (r"certificate|SSL|sslmode", "TLS", "check sslmode and sslrootcert of the target URL"),
-)
 
 
 def connect_error(error: psycopg.Error, place: str) -> TailraceError:
     """Why the target could not be reached. libpq gives a text only."""
     text = str(error)
-    for pattern, code, hint in _REFUSED:
-        if re.search(pattern, text) and "starting up" not in text:
-            return ConfigError(f"the target {place} refuses the connection", code=code, detail=_first(text), hint=hint)
-    return TargetUnavailableError(f"the target {place} cannot be reached", detail=_first(text))
+    unreachable = TargetUnavailableError(f"the target {place} cannot be reached", detail=_first(text))
+    return postgres_refusal(text, "target", place) or unreachable
 
 
 def _first(text: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from tailrace_log.log import CommitRecord, EventLog, LogReader
 from tailrace_schemas.avro import table_of
-from tailrace_schemas.errors import Act, FencedError, PositionLostError, StopError, TailraceError, policy
+from tailrace_schemas.errors import Act, FencedError, PositionLostError, RefusedError, StopError, TailraceError, policy
 from tailrace_schemas.table import TableSchema
 from tailrace_sinks.batch import Limits, LogBatch, batch_length, check_sequence, rows_of
 from tailrace_sinks.sink import Progress, Sink
@@ -59,7 +59,8 @@ def run_sink(
             return
         except TailraceError as error:
             given_up = deadline is not None and not process.was_open and time.monotonic() > deadline
-            retried = policy(error) is Act.RETRY and not given_up
+            passing = policy(error) is Act.RETRY or (isinstance(error, RefusedError) and process.was_open)
+            retried = passing and not given_up
             status.failed(error, retried=retried)
             if not retried:
                 raise

@@ -9,7 +9,7 @@ import pytest
 from fix_mysql import Sql, mysql_source
 from fix_servers import MARIADB_NAMES, MYSQL_FAMILY_NAMES, MYSQL_NAMES, private_server
 
-from tailrace_schemas.errors import ConfigError, Finding, SourceUnavailableError
+from tailrace_schemas.errors import ConfigError, Finding, RefusedError, SourceUnavailableError
 
 pytestmark = pytest.mark.servers
 FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY_NAMES)
@@ -87,7 +87,7 @@ def test_wrong_password_and_nobody_there_are_told_apart(name: str, mysql_databas
     url = mysql_database(name)
     with pytest.raises(ConfigError) as wrong:
         findings(url.replace(":pw@", ":wrong@"))
-    assert wrong.value.code == "LOGIN"
+    assert wrong.value.code == "PASSWORD"
     with pytest.raises(SourceUnavailableError):
         findings("mysql://cdc:pw@127.0.0.1:1/d")
 
@@ -101,8 +101,9 @@ def test_tls_is_verified_as_asked(name: str) -> None:
         sql.run("CREATE DATABASE d", "CREATE TABLE d.a(id int primary key)")
         ca, other = (certificates() / f for f in ("ca.crt", "other-ca.crt"))
         assert "LOG_BIN" not in findings(f"{server.url}d?sslmode=verify-full&sslrootcert={ca}")
-        with pytest.raises((ConfigError, SourceUnavailableError)):
+        with pytest.raises(RefusedError) as refused:
             findings(f"{server.url}d?sslmode=verify-full&sslrootcert={other}")
+        assert refused.value.code == "TLS"
         sql.close()
 
 

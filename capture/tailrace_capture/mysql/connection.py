@@ -15,14 +15,14 @@ from typing import Any
 import pymysql
 from pymysql.connections import Connection
 
-from tailrace_schemas.errors import ConfigError, SourceUnavailableError, StopError, TailraceError
+from tailrace_schemas.errors import SourceUnavailableError, StopError, TailraceError
+from tailrace_schemas.refused import mysql_refusal
 from tailrace_schemas.uri import DatabaseUrl
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 600
 
-_WRONG_LOGIN = {1044, 1045, 1049, 1130, 1698, 1820, 2059, 2061}
-_NO_RIGHT = {1142, 1143, 1227, 1370, 3669}
+_NO_RIGHT = {1044, 1045, 1142, 1143, 1227, 1370, 3669}
 _LOCK_WAIT = {1205, 1213}
 
 
@@ -44,10 +44,10 @@ def connect(url: DatabaseUrl, *, database: bool = False) -> Connection[Any]:
     """A session in autocommit.
 
     Raises:
-        SourceUnavailableError: nobody answers; ConfigError: the server refuses the login.
+        SourceUnavailableError: nobody answers. RefusedError: the server refuses the login.
     """
     place: dict[str, Any] = {"unix_socket": url.host} if url.is_socket else {"host": url.host, "port": url.port}
-    with classified(f"connect to {url.place}"):
+    with classified(f"connect to {url.place}"), _let_in(url):
         connection: Connection[Any] = pymysql.connect(
             **place,
             user=url.user or None,
@@ -70,6 +70,18 @@ def connect(url: DatabaseUrl, *, database: bool = False) -> Connection[Any]:
         limit = "max_statement_time" if is_mariadb(connection) else "max_execution_time"
         run(connection, f"SET SESSION {limit} = 0")
     return connection
+
+
+@contextmanager
+def _let_in(url: DatabaseUrl) -> Iterator[None]:
+    """Errors of a connection being made that are a refusal; others pass."""
+    try:
+        yield
+    except pymysql.MySQLError as error:
+        refused = mysql_refusal(_number(error), _detail(error), "source", url.place)
+        if refused is None:
+            raise
+        raise refused from error
 
 
 def is_mariadb(connection: Connection[Any]) -> bool:
@@ -96,18 +108,20 @@ def classified(doing: str) -> Iterator[None]:
     except pymysql.MySQLError as error:
         raise ours(error, doing) from error
     except (OSError, ssl.SSLError) as error:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            hint = "name the server's CA with sslrootcert=…"
-            raise ConfigError(f"could not {doing}", code="TLS", detail=str(error), hint=hint) from error
         raise SourceUnavailableError(f"could not {doing}", detail=str(error)) from error
+
+
+def _number(error: pymysql.MySQLError) -> int:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
+def _detail(error: pymysql.MySQLError) -> str:
+    return str(error.args[1]) if len(error.args) > 1 else str(error)
 
 
 def ours(error: pymysql.MySQLError, doing: str) -> TailraceError:
     """The driver's error as one of ours, sorted by what the caller does next."""
-    number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-    detail = str(error.args[1]) if len(error.args) > 1 else str(error)
-    if number in _WRONG_LOGIN:
-        return ConfigError(f"could not {doing}", code="LOGIN", detail=detail, hint="check user and password in the URI")
+    number, detail = _number(error), _detail(error)
     if number in _NO_RIGHT:
         return StopError(f"could not {doing}", code="GRANT", detail=detail, hint="tailrace check prints the GRANT")
     if number in _LOCK_WAIT or isinstance(error, pymysql.OperationalError | pymysql.InterfaceError):

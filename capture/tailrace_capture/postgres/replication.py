@@ -15,8 +15,9 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from tailrace_capture.postgres.catalog import Rows
-from tailrace_schemas.errors import PositionLostError, SourceUnavailableError, StopError
+from tailrace_schemas.errors import PositionLostError, RefusedError, SourceUnavailableError, StopError
 from tailrace_schemas.position import format_lsn
+from tailrace_schemas.refused import postgres_refusal
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
 
 # The text forms that values.py reads; the session pins them, whatever the role or database says.
@@ -54,12 +55,19 @@ def connect(url: DatabaseUrl, application: str) -> Rows:
     """An autocommit SQL session.
 
     Raises:
-        SourceUnavailableError: the server cannot be reached or refuses the login.
+        SourceUnavailableError: the server cannot be reached. RefusedError: it refuses the login.
     """
     try:
         return psycopg.connect("", autocommit=True, prepare_threshold=None, **parameters(url, application))  # type: ignore[arg-type]
     except psycopg.OperationalError as error:
-        raise unavailable(error) from error
+        raise connect_error(str(error), url) from error
+
+
+def connect_error(text: str, url: DatabaseUrl) -> SourceUnavailableError | RefusedError:
+    """`text`: libpq's, of a connection that could not be made."""
+    refused = postgres_refusal(text, "source", url.place)
+    unreachable = f"the source {url.place} cannot be reached"
+    return refused or SourceUnavailableError(unreachable, detail=_first_line(text))
 
 
 def unavailable(error: psycopg.Error) -> SourceUnavailableError:
@@ -74,13 +82,15 @@ class ReplicationStream:
     """START_REPLICATION on one slot. `get` is what the codec's pump calls."""
 
     def __init__(self, url: DatabaseUrl, application: str) -> None:
+        """
+        Raises:
+            SourceUnavailableError, RefusedError: as `connect`.
+        """
         words = parameters(url, application, replication="database")
         conninfo = make_conninfo("", **words)
         self._connection = pq.PGconn.connect(conninfo.encode())
         if self._connection.status != pq.ConnStatus.OK:
-            raise SourceUnavailableError(
-                "the source database refuses a replication connection", detail=_first_line(self._message())
-            )
+            raise connect_error(self._message(), url)
         self.get = self._connection.get_copy_data
 
     def _message(self) -> str:
