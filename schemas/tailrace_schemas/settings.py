@@ -156,6 +156,12 @@ Url = Annotated[DatabaseUrl, PlainValidator(_database_url), _URL_SCHEMA]
 Log = Annotated[LogUrl, PlainValidator(_log_url), _LOG_SCHEMA]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Name = Annotated[str, AfterValidator(_name)]
+# In YAML a bare null is no text; here it is the word.
+ZeroDates = Annotated[
+    Literal["stop", "null"],
+    BeforeValidator(lambda value: "null" if value is None else value),
+    WithJsonSchema({"enum": ["stop", "null", None]}),
+]
 KafkaValue = Annotated[str, BeforeValidator(_scalar_text), _SCALAR_SCHEMA]
 
 
@@ -269,7 +275,7 @@ class PipelineSettings(_Model):
     foreign_truncate: bool = False
     allow_partial_images: bool = False
     partition_by: Literal["fields", "key_bytes"] = "fields"
-    zero_dates: Literal["stop", "null"] = "stop"
+    zero_dates: ZeroDates = "stop"
     transaction_metadata: bool = False
     kafka: Annotated[dict[str, KafkaValue], AfterValidator(_own_keys)] = Field(default={}, repr=False)
     topics: dict[str, KafkaValue] = {}

@@ -88,6 +88,13 @@ def test_every_key_of_the_file_is_read() -> None:
     assert not settings.source.selection.selects(TableId("shop", "audit"))
 
 
+@pytest.mark.parametrize("word, meant", [("stop", "stop"), ("null", "null"), ("~", "null"), ('"null"', "null")])
+def test_zero_dates_may_be_a_bare_null(word: str, meant: str) -> None:
+    settings = read_settings(f"{SMALL}zero_dates: {word}\n", "pipeline.yaml")
+    assert settings.zero_dates == meant
+    assert read_settings(write_settings(settings), "again").zero_dates == meant
+
+
 @pytest.mark.parametrize("text", [SMALL, FULL])
 def test_what_is_written_reads_back_as_the_same_settings(text: str) -> None:
     settings = read_settings(text, "pipeline.yaml")
