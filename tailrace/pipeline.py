@@ -47,23 +47,23 @@ def open_event_log(settings: PipelineSettings, state: StateFolder) -> EventLog:
     )
 
 
-def open_source(settings: PipelineSettings, state: StateFolder, log_id: str = "") -> Source:
+def open_source(settings: PipelineSettings, state: StateFolder, log_id: str = "", *, temporary: bool = False) -> Source:
     """`log_id`: of the log it will feed, by which it knows what a start that died left behind; empty where nothing is
-    captured.
+    captured. `temporary`: what it makes at the source goes with its connection, where the engine can do so.
 
     Raises:
         ConfigError: no such engine, or its driver is not installed.
     """
     engine = settings.source.url.engine
     if engine == "postgresql":
-        return _open_postgres(settings, state, log_id)
+        return _open_postgres(settings, state, log_id, temporary)
     if engine in ("mysql", "mariadb"):
         return _open_mysql(settings)
     factory = _find("tailrace.sources", {}, engine)
     return cast("Source", factory(settings.source, settings.prefix))
 
 
-def _open_postgres(settings: PipelineSettings, state: StateFolder, log_id: str) -> Source:
+def _open_postgres(settings: PipelineSettings, state: StateFolder, log_id: str, temporary: bool) -> Source:
     module = _import("tailrace_capture.postgres.source", "a Postgres source")
     source = settings.source
     wanted = module.PostgresSettings(
@@ -75,6 +75,7 @@ def _open_postgres(settings: PipelineSettings, state: StateFolder, log_id: str) 
         # Consumers other than ours would write a placeholder over the value (rule C7).
         whole_images=isinstance(settings.log, KafkaLogUrl) and not settings.allow_partial_images,
         owner=log_id,
+        temporary=temporary,
         spool=state.spool,
     )
     return cast("Source", module.open_source(wanted))

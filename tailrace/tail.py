@@ -1,7 +1,8 @@
 """`tailrace tail SOURCE`: print the changes of a source, from now on, as text or JSON.
 
 The usual capture runs in this process into a log in a temporary folder, and its events are decoded by fastavro. The
-slot and publication it needs have a name of their own and are removed at the end.
+slot it needs is temporary: it goes with the connection, however this process ends. The publication is removed at the
+end; what a killed `tail` left of it, by the next one.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class _Capture(threading.Thread):
         self, settings: PipelineSettings, state: StateFolder, event_log: EventLog, life: Lifeline, timeout: float
     ) -> None:
         super().__init__(name="capture", daemon=True)
-        self._source = open_source(settings, state, event_log.log_id)
+        self._source = open_source(settings, state, event_log.log_id, temporary=True)
         wanted = capture_settings(settings, until_current=False, connect_timeout=timeout)
         # The printer counts as a sink, so that the log forgets what has been printed.
         self._settings = replace(wanted, sinks=(READER,))

@@ -283,6 +283,50 @@ def test_tail_prints_changes_and_leaves_nothing_behind(source: str, tmp_path: Pa
     assert not (tmp_path / "tailrace").exists()
 
 
+def test_a_killed_tail_leaves_no_slot_and_its_publication_goes_with_the_next_tail(source: str, tmp_path: Path) -> None:
+    before = publications(source)
+    with started(tmp_path, "tail", source) as killed:
+        wait_until(lambda: streaming(source), 60, "tail streams")
+        left = [name for name in publications(source) if name not in before]
+        assert len(left) == 1
+        with started(tmp_path, "tail", source) as other:
+            wait_until(lambda: len(slots(source)) == 2, 60, "a second one has a slot")
+            assert left[0] in publications(source), "a living tail lost its publication"
+            killed.send(signal.SIGKILL)
+            wait_until(lambda: len(slots(source)) == 1, 30, "the slot of the killed one is gone")
+            other.send(signal.SIGKILL)
+        wait_until(lambda: slots(source) == [], 30, "no slot is left")
+    assert len(publications(source)) == len(before) + 2
+    with started(tmp_path, "tail", source) as process:
+        wait_until(lambda: streaming(source), 60, "tail streams")
+        assert len(publications(source)) == len(before) + 1
+        process.send(signal.SIGINT)
+        assert process.end(30).code == 0
+    assert publications(source) == before
+
+
+def test_tail_ends_by_name_when_it_would_miss_changes(source: str, tmp_path: Path) -> None:
+    before = publications(source)
+    with started(tmp_path, "tail", source) as process:
+        wait_until(lambda: streaming(source), 60, "tail streams")
+        # Before it has started to stream nothing was missed, and it begins again by itself.
+        wait_until(lambda: replicating(source), 60, "it has begun")
+        run_sql(
+            source,
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database()",
+        )
+        ended = process.end(60)
+    assert ended.code == 5, ended.text
+    assert "SLOT_LOST: the connection was lost" in ended.err
+    assert publications(source) == before
+
+
+def replicating(url: str) -> bool:
+    query = "select true from pg_stat_replication where state = 'streaming' and pid in"
+    mine = "select active_pid from pg_replication_slots where database = current_database()"
+    return values(url, f"{query} ({mine})") == [True]
+
+
 def streaming(url: str) -> bool:
     return values(url, "select active from pg_replication_slots where database = current_database()") == [True]
 

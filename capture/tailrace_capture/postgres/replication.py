@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from tailrace_capture.postgres.catalog import Rows
 from tailrace_schemas.errors import PositionLostError, RefusedError, SourceUnavailableError, StopError
-from tailrace_schemas.position import format_lsn
+from tailrace_schemas.position import format_lsn, parse_lsn
 from tailrace_schemas.refused import postgres_refusal
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
 
@@ -95,6 +95,19 @@ class ReplicationStream:
 
     def _message(self) -> str:
         return self._connection.error_message.decode("utf-8", "replace")
+
+    def make_temporary_slot(self, slot: str) -> int:
+        """A slot that lives as long as this connection; returns the LSN from which it streams. Waits for the
+        transactions that run now.
+
+        Raises:
+            psycopg.Error: the server refuses it, or the connection is gone.
+        """
+        command = f"SELECT lsn FROM pg_create_logical_replication_slot('{slot}', 'pgoutput', true)"
+        result = self._connection.exec_(command.encode())
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            raise psycopg.errors.error_from_result(result)
+        return parse_lsn((result.get_value(0, 0) or b"").decode())
 
     def start(self, slot: str, lsn: int, publication: str) -> None:
         """Ask for everything that ends after `lsn`. Text format, in-progress transactions streamed (protocol 2).

@@ -1,14 +1,19 @@
-"""The replication slot and the publication of a pipeline: made, checked and described by us."""
+"""The replication slot and the publication of a pipeline: made, checked and described by us.
+
+`tailrace tail` has a temporary slot, which the server drops with the connection that made it, however that ends. There
+are no temporary publications: that of a `tail` that was killed stays until the next `tail` drops it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import psycopg
 from psycopg import sql
 
 from tailrace_capture.postgres.catalog import Rows
+from tailrace_capture.postgres.replication import ReplicationStream, unavailable
 from tailrace_schemas.errors import PositionLostError, StopError
 from tailrace_schemas.position import parse_lsn
 from tailrace_schemas.table import TableId
@@ -156,20 +161,67 @@ def make_slot(connection: Rows, name: str, publication: str, owner: str) -> int:
         row = connection.execute(
             "SELECT lsn FROM pg_create_logical_replication_slot(%s, 'pgoutput')", (name,)
         ).fetchone()
-    except psycopg.errors.ConfigurationLimitExceeded as error:
-        raise StopError(
+    except _SLOT_REFUSED as error:
+        raise _slot_error(error, connection) from error
+    assert row is not None
+    return parse_lsn(row[0])
+
+
+_SLOT_REFUSED = (psycopg.errors.ConfigurationLimitExceeded, psycopg.errors.InsufficientPrivilege)
+
+
+def _slot_error(error: psycopg.Error, connection: Rows) -> StopError:
+    if isinstance(error, psycopg.errors.ConfigurationLimitExceeded):
+        return StopError(
             "no replication slot is free",
             code="NO_FREE_SLOT",
             hint="ALTER SYSTEM SET max_replication_slots = <more>; then restart the server, or drop an unused slot",
-        ) from error
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise StopError(
-            "the role may not make a replication slot",
-            code="PRIVILEGE",
-            hint=f"ALTER ROLE {quoted(connection, connection.info.user)} REPLICATION",
-        ) from error
-    assert row is not None
-    return parse_lsn(row[0])
+        )
+    return StopError(
+        "the role may not make a replication slot",
+        code="PRIVILEGE",
+        hint=f"ALTER ROLE {quoted(connection, connection.info.user)} REPLICATION",
+    )
+
+
+def make_temporary(
+    connection: Rows, stream: ReplicationStream, name: str, publication: str, tables: Iterable[TableId]
+) -> int:
+    """Publication and slot of a `tail`; the slot is dropped with `stream`. Returns the LSN from which it streams.
+
+    Raises:
+        StopError: as `make_publication` and `make_slot`. SourceUnavailableError: a connection is gone.
+    """
+    with _one_tail_at_a_time(connection):
+        _drop_stale(connection)
+        make_publication(connection, publication, tables)
+        try:
+            return stream.make_temporary_slot(name)
+        except _SLOT_REFUSED as error:
+            raise _slot_error(error, connection) from error
+        except psycopg.OperationalError as error:
+            raise unavailable(error) from error
+
+
+@contextlib.contextmanager
+def _one_tail_at_a_time(connection: Rows) -> Iterator[None]:
+    """While a `tail` makes its publication and then its slot, so that a publication without slot is a dead one's."""
+    connection.execute("SELECT pg_advisory_lock(hashtextextended('tailrace tail', 0))")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg.OperationalError):  # with the connection the lock goes too
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended('tailrace tail', 0))")
+
+
+def _drop_stale(connection: Rows) -> None:
+    """Drop the publications that killed `tail`s have left in this database, as far as they are the role's."""
+    stale = connection.execute(
+        "SELECT pubname FROM pg_publication WHERE pubname ~ '^tailrace_tail_[0-9a-f]{8}$'"
+        " AND pg_has_role(pubowner, 'USAGE') AND pubname NOT IN (SELECT slot_name FROM pg_replication_slots)"
+    ).fetchall()
+    for (name,) in stale:
+        connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def check_slot(connection: Rows, name: str, position: int) -> None:

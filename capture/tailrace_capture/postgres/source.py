@@ -30,7 +30,8 @@ from tailrace_schemas.version import VERSION
 class PostgresSettings:
     """`prefix` goes into `source.name`; `selects` is the pipeline's selection; `spool` a folder for big transactions
     that have not committed yet; `whole_images`: values without placeholder are fetched when not sent (rule C7);
-    `owner`: id of the log, by which a slot left by a start that died at once is known as ours."""
+    `owner`: id of the log, by which a slot left by a start that died at once is known as ours; `temporary`: the slot
+    lives as long as its connection, and what happens after that is lost."""
 
     url: DatabaseUrl
     slot: str
@@ -39,6 +40,7 @@ class PostgresSettings:
     selects: Callable[[TableId], bool]
     whole_images: bool = False
     owner: str = ""
+    temporary: bool = False
     spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "tailrace-spool")
 
 
@@ -62,6 +64,8 @@ class PostgresSource:
         self._stream: Stream | None = None
         self._barrier: set[str] | None = None
         self._joined: frozenset[TableId] = frozenset()
+        self._temporary: ReplicationStream | None = None
+        self._streamed = False
 
     @property
     def sql(self) -> Rows:
@@ -74,7 +78,9 @@ class PostgresSource:
         for connection in (self._connection, self._keys):
             if connection is not None:
                 connection.close()
-        self._connection = self._keys = None
+        if self._temporary is not None:
+            self._temporary.close()
+        self._connection = self._keys = self._temporary = None
 
     # --- before streaming
 
@@ -112,8 +118,10 @@ class PostgresSource:
         tables = self.tables()
         if not tables:
             raise StopError("no table matches the selection", code="NO_TABLES", hint="look at --tables")
-        self._joined = slot.make_publication(self.sql, self._settings.publication, [schema.table for schema in tables])
-        settings = self._settings
+        settings, names = self._settings, [schema.table for schema in tables]
+        if settings.temporary:
+            return LsnPosition(self._prepare_temporary(names))
+        self._joined = slot.make_publication(self.sql, settings.publication, names)
         fresh = not slot.exists(self.sql, settings.slot)
         if fresh and settings.owner:
             slot.claim_publication(self.sql, settings.publication, settings.owner)
@@ -124,7 +132,22 @@ class PostgresSource:
             raise StopError("a new slot starts now", code="START", hint="--from now")
         return LsnPosition(at)
 
+    def _prepare_temporary(self, tables: list[TableId]) -> int:
+        self._refuse_gap()
+        settings = self._settings
+        self._temporary = ReplicationStream(settings.url, f"tailrace {settings.slot}")
+        return slot.make_temporary(self.sql, self._temporary, settings.slot, settings.publication, tables)
+
+    def _refuse_gap(self) -> None:
+        if self._settings.temporary and self._streamed:
+            raise PositionLostError(
+                "the connection was lost, and the temporary slot with it",
+                code="SLOT_LOST",
+                hint="start again: what changed in between is not seen",
+            )
+
     def check(self, resume: Resume, identity: dict[str, str], pasts: list[Position]) -> None:
+        self._refuse_gap()
         here = self.identity()
         for word in ("system_identifier", "database"):
             if here[word] != identity[word]:
@@ -204,7 +227,8 @@ class PostgresSource:
     def drop(self) -> list[str]:
         done = []
         name = self._settings.slot
-        if self.sql.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (name,)).fetchone():
+        mine = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND NOT temporary"
+        if self.sql.execute(mine, (name,)).fetchone():
             self.sql.execute("SELECT pg_drop_replication_slot(%s)", (name,))
             done.append(f"dropped replication slot {name}")
         publication = self._settings.publication
@@ -220,7 +244,8 @@ class PostgresSource:
         settings = self._settings
         assert isinstance(resume.position, LsnPosition)
         self._barrier = self._lock_holders()
-        connection = ReplicationStream(settings.url, f"tailrace {settings.slot}")
+        connection = self._temporary or ReplicationStream(settings.url, f"tailrace {settings.slot}")
+        self._temporary, self._streamed = None, True
         try:
             connection.start(settings.slot, resume.position.lsn, settings.publication)
             side = connect(settings.url, f"tailrace {settings.slot} catalogue")
