@@ -12,7 +12,7 @@ from __future__ import annotations
 from tailrace_log.kafka_reader import KafkaReader
 from tailrace_log.kafka_settings import KafkaSettings
 from tailrace_log.kafka_topics import Topics
-from tailrace_log.kafka_writer import KafkaWriter
+from tailrace_log.kafka_writer import KafkaWriter, Patience
 from tailrace_log.log import SchemaRegistry
 from tailrace_log.registry import ConfluentRegistry
 from tailrace_schemas.errors import ConfigError
@@ -37,6 +37,7 @@ class KafkaLog:
         self.registry: SchemaRegistry = ConfluentRegistry(settings.registry)
         self._topics = Topics(settings)
         self._commit_topic = commit_topic(settings.prefix)
+        self._patience = Patience(settings.transaction_timeout_ms)
         cluster = self._topics.cluster_id()
         found = self._topics.ensure({self._commit_topic: 1}, settings.commit_topic())
         self.log_id = f"{cluster}/{found[self._commit_topic].id}"
@@ -47,7 +48,7 @@ class KafkaLog:
                 "data topics that a sink of Tailrace reads cannot be compacted: it would miss records",
                 hint="remove cleanup.policy from topics:, or use `delete` with a retention.ms",
             )
-        return KafkaWriter(self.settings, self._topics, self._commit_topic, pipeline, sinks)
+        return KafkaWriter(self.settings, self._topics, self._commit_topic, pipeline, sinks, self._patience)
 
     def reader(self) -> KafkaReader:
         return KafkaReader(self.settings, self._topics, self._commit_topic)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Never
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -34,16 +35,55 @@ log = logging.getLogger(__name__)
 
 LOOK_UP_MS = 5
 TRIM_AGAIN_SECONDS = 60.0
+LONGEST_TRANSACTION_MS = 300_000  # librdkafka takes its socket timeout from it, and has no longer one
 Place = tuple[str, int]
+
+
+class Patience:
+    """How long a log transaction of one log may take, over all its writers.
+
+    Rule C1 wants it short: a writer that is dead and has no successor holds readers of committed records that long (a
+    successor ends its transaction at once). But what a slow line cannot carry in that time would be tried in vain for
+    ever; so each time one fails after more than half of it, the next producer gets twice as much.
+    """
+
+    def __init__(self, milliseconds: int) -> None:
+        self.milliseconds = self._least = milliseconds
+        self._most = max(milliseconds, LONGEST_TRANSACTION_MS)
+
+    def failed(self, seconds: float) -> bool:
+        """After a log transaction that failed in this time; true when the next one may take longer."""
+        grows = seconds * 2000 > self.milliseconds and self.milliseconds < self._most
+        if grows:
+            self.milliseconds = min(2 * self.milliseconds, self._most)
+        return grows
+
+    def succeeded(self, seconds: float) -> None:
+        if seconds * 2000 < self._least:
+            self.milliseconds = self._least
+
+    def refused(self) -> bool:
+        """The brokers allow no such timeout (their transaction.max.timeout.ms); true when a shorter one is left."""
+        shorter = max(self._least, self.milliseconds // 2)
+        smaller = shorter < self.milliseconds
+        self.milliseconds = self._most = shorter
+        return smaller
 
 
 class KafkaWriter:
     """`commit_topic` exists. What it knows of the log holds until `open` or an error says otherwise."""
 
     def __init__(
-        self, settings: KafkaSettings, topics: Topics, commit_topic: str, pipeline: str, sinks: list[str]
+        self,
+        settings: KafkaSettings,
+        topics: Topics,
+        commit_topic: str,
+        pipeline: str,
+        sinks: list[str],
+        patience: Patience,
     ) -> None:
         self._settings, self._topics, self._commit_topic = settings, topics, commit_topic
+        self._patience = patience
         self._pipeline, self._sinks = pipeline, sinks
         self._trap = ErrorTrap(settings)
         self._commits = Commits(settings, commit_topic, LOOK_UP_MS)
@@ -87,12 +127,15 @@ class KafkaWriter:
     def _new_producer(self) -> Producer:
         """One that has fenced all others: their open transactions are over when this returns (rule C1)."""
         self._trap.clear()
+        settings = replace(self._settings, transaction_timeout_ms=self._patience.milliseconds)
         with self._trap.naming("open the log for writing"):
-            producer = Producer(self._trap.config(self._settings.producer()))
+            producer = Producer(self._trap.config(settings.producer()))
             try:
-                _until(self._settings.timeout_seconds, producer.init_transactions)
-            except KafkaException:
+                _until(settings.timeout_seconds, producer.init_transactions)
+            except KafkaException as error:
                 producer.purge()
+                if error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT and self._patience.refused():
+                    return self._new_producer()
                 raise
         return producer
 
@@ -136,6 +179,7 @@ class KafkaWriter:
         marked = [(marker.topic, partition) for marker in record.markers for partition in marker.at]
         self._check_places(places + marked)
         self._trap.clear()
+        began = time.monotonic()
         try:
             with self._trap.naming("write to the log"):
                 producer.begin_transaction()
@@ -145,9 +189,14 @@ class KafkaWriter:
                 written = announced(record, firsts, batches)
                 offset = self._send_record(producer, written)
         except (TailraceError, ValueError) as error:
-            self._abort(producer, error)
+            self._abort(producer, error, reopen=self._patience.failed(time.monotonic() - began))
         failpoint("log.before_commit")
-        self._commit(producer)
+        try:
+            self._commit(producer)
+        except TailraceError:
+            self._patience.failed(time.monotonic() - began)
+            raise
+        self._patience.succeeded(time.monotonic() - began)
         self._remember(written, offset)
         return written
 
@@ -164,11 +213,12 @@ class KafkaWriter:
             )
             if sent != batch.count:
                 raise InvariantError(f"a batch of {sent} records says it has {batch.count}")
-        left = producer.flush(self._settings.timeout_seconds)
+        seconds = max(self._settings.timeout_seconds, self._patience.milliseconds / 1000)
+        left = producer.flush(seconds)
         if reports.error is not None:
             raise self._trap.named(reports.error, "write to the log")
         if left:
-            raise LogUnavailableError(f"{left} records were not delivered in {self._settings.timeout_seconds} s")
+            raise LogUnavailableError(f"{left} records were not delivered in {seconds} s")
         self._explain = False
         return {(b.topic, b.partition): self._first(b, reports) for b in batches}
 
@@ -226,8 +276,9 @@ class KafkaWriter:
 
     # ---- the end of a transaction
 
-    def _abort(self, producer: Producer, cause: TailraceError | ValueError) -> Never:
-        """Take the transaction back, then raise `cause`, or that the log must be opened again."""
+    def _abort(self, producer: Producer, cause: TailraceError | ValueError, *, reopen: bool = False) -> Never:
+        """Take the transaction back, then raise `cause`, or that the log must be opened again; `reopen`: it must, to
+        give the same log transaction more time."""
         if isinstance(cause, FencedError):
             self._drop_producer()
             raise cause
@@ -241,6 +292,14 @@ class KafkaWriter:
             if isinstance(cause, LogUnavailableError):
                 # The broker ends the transaction itself when its time is over; only open() waits for that.
                 raise OutcomeUnknownError(cause.message, detail=f"{cause.detail}; {error.message}") from cause
+        if reopen and isinstance(cause, LogUnavailableError):
+            self._drop_producer()
+            seconds = self._patience.milliseconds // 1000
+            raise OutcomeUnknownError(
+                f"a log transaction was not written in time; the next one may take {seconds} s",
+                detail=f"{cause.message}; {cause.detail}",
+                hint="a faster line to the brokers, or fewer bytes: kafka: {compression.type: zstd}",
+            ) from cause
         raise cause
 
     def _commit(self, producer: Producer) -> None:
