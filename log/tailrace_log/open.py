@@ -58,7 +58,13 @@ def _open_kafka(
             brokers=url.brokers,
             prefix=url.prefix or prefix,
             registry=RegistrySettings(
-                url.registry, user=url.registry_user, password=url.registry_password, auto_register=auto_register
+                url.registry,
+                user=url.registry_user,
+                password=url.registry_password,
+                auto_register=auto_register,
+                ca_file=url.registry_ca,
+                cert_file=url.registry_cert,
+                key_file=url.registry_key,
             ),
             partitions=url.partitions,
             replication=url.replication,

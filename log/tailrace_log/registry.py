@@ -152,7 +152,7 @@ class ConfluentRegistry:
                 f"the certificate of the registry {self._url} cannot be trusted",
                 code="REGISTRY_TLS",
                 detail=reason.verify_message,
-                hint="name the file of its CA, or the host as its certificate does",
+                hint="name the file of its CA, registry_ca= in the log's URI, or the host as its certificate does",
             )
         return LogUnavailableError(f"the registry {self._url} cannot be reached", detail=str(reason))
 

@@ -3,7 +3,8 @@
     sqlite                                 the embedded log at <state>/log.db
     sqlite:///path/log.db                  the embedded log at /path/log.db
     kafka://h:p[,h:p]?registry=URL&prefix=P&partitions=4&replication=N&security_protocol=…&sasl_mechanism=…
-                                           user:password@ before the hosts for SASL; registry_user, registry_password
+                                           user:password@ before the hosts for SASL; registry_user, registry_password;
+                                           registry_ca, registry_cert, registry_key: PEM files for its TLS
 
 Passwords may be `${env:NAME}` or `${file:/path}`, as in database URIs, and are printed as little.
 """
@@ -34,7 +35,11 @@ _KEYS = (
     "sasl_mechanism",
     "registry_user",
     "registry_password",
+    "registry_ca",
+    "registry_cert",
+    "registry_key",
 )
+_FILES = ("registry_ca", "registry_cert", "registry_key")
 _REFERENCE = re.compile(r"\$\{(?:env|file):[^{}]+\}")
 
 
@@ -60,7 +65,8 @@ class SqliteLogUrl:
 
 @dataclass(frozen=True, slots=True)
 class KafkaLogUrl:
-    """`brokers` are host:port texts. `prefix` None: the pipeline's name. `replication` None: the broker's default."""
+    """`brokers` are host:port texts. `prefix` None: the pipeline's name. `replication` None: the broker's default.
+    `registry_ca` None: the system's CAs; `registry_cert` and `registry_key`: the client's own."""
 
     brokers: tuple[str, ...]
     registry: str
@@ -73,6 +79,9 @@ class KafkaLogUrl:
     password: Secret | None = None
     registry_user: str | None = None
     registry_password: Secret | None = None
+    registry_ca: str | None = None
+    registry_cert: str | None = None
+    registry_key: str | None = None
 
     def with_references(self) -> str:
         """The full text; a password written out becomes `${env:TAILRACE_KAFKA_PASSWORD}` or `…_REGISTRY_PASSWORD`."""
@@ -119,6 +128,8 @@ class KafkaLogUrl:
             query.append(f"registry_user={quote(self.registry_user, safe='')}")
         if self.registry_password is not None:
             query.append(f"registry_password={shown(self.registry_password, _REGISTRY_PASSWORD)}")
+        files = {key: getattr(self, key) for key in _FILES}
+        query += [f"{key}={quote(path, safe='/')}" for key, path in files.items() if path is not None]
         return f"kafka://{login}{','.join(self.brokers)}?{'&'.join(query)}"
 
 
@@ -159,9 +170,10 @@ def _kafka(rest: str) -> KafkaLogUrl:
     values = _query(query)
     user, password = _login(login, references)
     mechanism, protocol = _security(values, user is not None)
+    registry = _required_registry(values)
     return KafkaLogUrl(
         brokers=_brokers(hosts.rstrip("/")),
-        registry=_required_registry(values),
+        registry=registry,
         prefix=unquote(values["prefix"]) if "prefix" in values else None,
         partitions=_number(values, "partitions") or DEFAULT_PARTITIONS,
         replication=_number(values, "replication"),
@@ -171,6 +183,7 @@ def _kafka(rest: str) -> KafkaLogUrl:
         password=password,
         registry_user=unquote(values["registry_user"]) if "registry_user" in values else None,
         registry_password=_secret(values["registry_password"], references) if "registry_password" in values else None,
+        **_tls_files(values, registry),
     )
 
 
@@ -235,6 +248,15 @@ def _required_registry(values: dict[str, str]) -> str:
             hint="registry=http://host:8081; its login as registry_user and registry_password",
         )
     return registry
+
+
+def _tls_files(values: dict[str, str], registry: str) -> dict[str, str]:
+    files = {key: unquote(values[key]) for key in _FILES if key in values}
+    if files and not registry.startswith("https://"):
+        raise ConfigError(f"{', '.join(files)}: not used with a registry on http://", hint="registry=https://…")
+    if ("registry_cert" in files) != ("registry_key" in files):
+        raise ConfigError("registry_cert and registry_key belong together", hint="give both or neither")
+    return files
 
 
 def _number(values: dict[str, str], key: str) -> int | None:

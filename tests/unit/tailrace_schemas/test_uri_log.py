@@ -34,6 +34,15 @@ def test_all_parts_of_a_kafka_log_are_read() -> None:
     assert "c4nary" not in f"{url} {url!r} {url.with_references()}"
 
 
+def test_files_for_the_tls_of_the_registry_are_read_and_written_back() -> None:
+    files = "registry_ca=/etc/my%20ca.crt&registry_cert=/c.crt&registry_key=/c.key"
+    url = parse_log_url(f"kafka://k:1?registry=https://r:1&{files}")
+    assert isinstance(url, KafkaLogUrl)
+    assert (url.registry_ca, url.registry_cert, url.registry_key) == ("/etc/my ca.crt", "/c.crt", "/c.key")
+    assert str(url).endswith(f"&{files}")
+    assert parse_log_url(url.with_references()) == url
+
+
 def test_references_read_back_and_are_looked_up_late() -> None:
     text = "kafka://u:${file:/run/k?}@k:1?registry=http://r:1&registry_password=${env:R&}&registry_user=u"
     url = parse_log_url(text)
@@ -69,6 +78,8 @@ def test_a_login_means_sasl_over_tls_unless_written_otherwise() -> None:
         ("kafka://k:1?registry=http://r:1&security_protocol=TLS", "'TLS' is unknown"),
         ("kafka://k:1?registry=http://r:1&sasl_mechanism=MD5", "'MD5' is unknown"),
         ("kafka://u:c4nary@k:1?registry=http://r:1&security_protocol=SSL", "not used"),
+        ("kafka://k:1?registry=http://r:1&registry_ca=/ca", "registry_ca: not used with a registry on http://"),
+        ("kafka://k:1?registry=https://r:1&registry_cert=/c", "belong together"),
     ],
 )
 def test_what_is_wrong_with_a_log_uri_is_named_and_no_password_is(text: str, message: str) -> None:
