@@ -34,6 +34,10 @@ lint: build
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict deploy
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/check-jsonschema --schemafile tailrace/pipeline.schema.json deploy/pipeline.yaml
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/shellcheck --external-sources --source-path SCRIPTDIR tests/bed/*.sh .ci/run
 
 test: build
 	tests/bed/install.sh
