@@ -28,7 +28,7 @@ from tailrace.state import StateFolder
 from tailrace.supervisor import Supervisor
 from tailrace.tail import tail, tail_name
 from tailrace_schemas.errors import EXIT_DONE, EXIT_PREFLIGHT, ConfigError, TailraceError
-from tailrace_schemas.settings import PipelineSettings, resolve_settings
+from tailrace_schemas.settings import PipelineSettings, SettingsError, resolve_settings
 from tailrace_schemas.settings_yaml import password_variables, write_settings
 from tailrace_schemas.version import VERSION
 from tailrace_schemas.wire import is_compiled
@@ -284,18 +284,35 @@ def drop(state: Path | None, name: str | None, yes: bool, as_json: bool) -> int:
     """
     folder = known_state(state, name, os.environ)
     settings = stored_settings(folder)
+    resolved = _with_passwords(settings)
     for sentence in drops.plan(settings, folder):
         sys.stderr.write(f"will remove {sentence}\n")
     for sentence in drops.left(settings):
         sys.stderr.write(f"will leave {sentence}\n")
     if not yes and not _confirmed():
         raise ConfigError("nothing was removed", hint="answer y, or give --yes")
-    done = drops.drop(_resolved(settings), folder)
+    done = drops.drop(resolved, folder)
     if as_json:
         print_json({"removed": done})
     else:
         sys.stdout.write("".join(f"{sentence}\n" for sentence in done))
     return EXIT_DONE
+
+
+def _with_passwords(settings: PipelineSettings) -> PipelineSettings:
+    """
+    Raises:
+        ConfigError: the state folder keeps references only, and one leads nowhere (code PASSWORD_MISSING).
+    """
+    try:
+        return _resolved(settings)
+    except SettingsError as error:
+        raise ConfigError(
+            f"drop must log in where pipeline {settings.name} did, and its state folder keeps no password",
+            code="PASSWORD_MISSING",
+            detail=error.detail,
+            hint="put what is named above in place, then drop again; nothing was removed",
+        ) from error
 
 
 def _confirmed() -> bool:

@@ -414,6 +414,12 @@ def test_the_password_is_printed_nowhere(tmp_path: Path) -> None:
         passwords = {"TAILRACE_SOURCE_PASSWORD": "c4nary", "TAILRACE_POSTGRES_PASSWORD": "c4nary"}
         for path in (tmp_path / "tailrace").rglob("*"):
             assert path.is_dir() or b"c4nary" not in path.read_bytes(), path
+        outputs.append(tailrace(tmp_path, "drop", "--yes"))
+        assert outputs[-1].code == 2, outputs[-1].text
+        assert "PASSWORD_MISSING" in outputs[-1].err
+        for variable in passwords:
+            assert f"export {variable}=" in outputs[-1].err
+        assert "will remove" not in outputs[-1].err
         outputs.append(tailrace(tmp_path, "drop", "--yes", variables=passwords))
         assert outputs[-1].code == 0, outputs[-1].text
     for output in outputs:
