@@ -44,6 +44,8 @@ def open_event_log(settings: PipelineSettings, state: StateFolder) -> EventLog:
         kafka=settings.kafka,
         topics=settings.topics,
         auto_register=settings.registry.auto_register,
+        # A table's partitions are what several connections can share.
+        partitions=max((sink.connections for sink in settings.sinks), default=1),
     )
 
 
@@ -127,6 +129,8 @@ def sink_config(settings: PipelineSettings, sink: SinkSettings, log_id: str) -> 
         zero_dates=settings.zero_dates,
         cascades=sink.cascades,
         target_triggers=sink.target_triggers,
+        consistency=sink.consistency,
+        connections=sink.connections,
     )
 
 
@@ -155,8 +159,7 @@ def refuse_unbuilt(settings: PipelineSettings) -> None:
     Raises:
         ConfigError: code NOT_BUILT.
     """
-    unbuilt = [f"sink {sink.name}: consistency key" for sink in settings.sinks if sink.consistency == "key"]
-    unbuilt += [f"sink {sink.name}: on_row_error dead_letter" for sink in settings.sinks if sink.on_row_error != "stop"]
+    unbuilt = [f"sink {sink.name}: on_row_error dead_letter" for sink in settings.sinks if sink.on_row_error != "stop"]
     if settings.foreign_truncate:
         unbuilt.append("foreign_truncate")
     if unbuilt:

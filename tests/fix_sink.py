@@ -1,21 +1,38 @@
 """What sink tests share: events (the same that the conformance suite uses) and a harness per kind of target."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pymysql
 from fix_servers import POSTGRES_NAMES, fresh_mysql_database, fresh_postgres_database
 
+from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.uri import parse_database_url
 from tailrace_sinks import mysql, postgres
 from tailrace_sinks.conformance import Rows
 from tailrace_sinks.conformance_stream import ITEMS, Encoder, Row, Stream, column, table
 from tailrace_sinks.sink import Sink, SinkConfig
 
-__all__ = ["ITEMS", "Encoder", "MySqlHarness", "PostgresHarness", "Row", "Stream", "column", "harness", "table"]
+__all__ = [
+    "ITEMS",
+    "Child",
+    "Encoder",
+    "MySqlHarness",
+    "PostgresHarness",
+    "Row",
+    "Stream",
+    "column",
+    "harness",
+    "table",
+]
 
 
 class PostgresHarness:
@@ -114,3 +131,29 @@ def harness(name: str) -> Iterator[PostgresHarness | MySqlHarness]:
             yield opened
         finally:
             opened.close()
+
+
+class Child:
+    """A sink in a process of its own (`fix_sink_child.py`), which `run` may kill at a failpoint."""
+
+    def __init__(
+        self, target: PostgresHarness | MySqlHarness, log: EmbeddedLog, last: int, folder: Path, connections: int = 0
+    ) -> None:
+        url = target.url if isinstance(target, PostgresHarness) else mysql_url(target)
+        script = str(Path(__file__).parent / "fix_sink_child.py")
+        self.command = [sys.executable, script, str(log.path), url, str(last), "3", str(connections)]
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+        self.environment = {**os.environ, "PYTHONPATH": path}
+        self.folder = folder
+
+    def run(self, failpoint: str) -> int:
+        environment = {**self.environment, "TAILRACE_FAILPOINT": failpoint}
+        done = subprocess.run(self.command, env=environment, timeout=60, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode
+
+
+def mysql_url(target: MySqlHarness) -> str:
+    url = target.url
+    password = url.password.reveal() if url.password else ""
+    return f"mysql://{url.user}:{password}@{url.host}:{url.port}/{url.database}?progress={target.progress}"

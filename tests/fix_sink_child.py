@@ -1,7 +1,8 @@
-"""A sink in a process of its own, for tests that kill it: LOG_PATH TARGET_URL LAST_SEQ [ROWS]."""
+"""A sink in a process of its own, for tests that kill it: LOG_PATH TARGET_URL LAST_SEQ ROWS [CONNECTIONS of consistency key]."""
 
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from tailrace_log.embedded import EmbeddedLog
@@ -14,10 +15,12 @@ from tailrace_sinks.sink import SinkConfig
 from tailrace_sinks.status import SinkStatus
 
 
-def main(path: str, target: str, last: str, rows: str) -> None:
+def main(path: str, target: str, last: str, rows: str, connections: str = "0") -> None:
     log = EmbeddedLog(Path(path), "conform")
     url = parse_database_url(target)
     config = SinkConfig("shop", "replica", commit_topic(log.prefix), log.log_id)
+    if connections != "0":
+        config = replace(config, consistency="key", connections=int(connections))
     module = postgres if url.engine == "postgresql" else mysql
     sink = module.open_sink(url, config)
     try:

@@ -46,6 +46,9 @@ PROGRESS_SECONDS = 0.2
 class EmbeddedLog:
     """The log at `path`, made when nothing is there.
 
+    `partitions`: of the topics of a new log; one that has topics keeps their number, because a key must stay in its
+    partition.
+
     `max_bytes` bounds the file (not its WAL of at most some 64 MB): a writer that meets it waits for the sinks.
     `reserve_bytes`: with less than this free on the disk nothing is written any more, so that sinks can still note
     their progress and trimming can free space.
@@ -68,15 +71,16 @@ class EmbeddedLog:
     ) -> None:
         self.path = path
         self.prefix = prefix
-        self.partitions = partitions
         self.max_bytes = max_bytes
         self.reserve_bytes = reserve_bytes
         sqlite_file.create(path, prefix)
         connection = sqlite_file.connect(path, "reader")
         try:
             self.log_id = sqlite_file.check(connection, path, prefix)
+            (found,) = connection.execute("select max(partitions) from topics").fetchone()
         finally:
             connection.close()
+        self.partitions = int(found or partitions)
         self._registry = EmbeddedRegistry(path)
         self.registry: SchemaRegistry = self._registry
 

@@ -28,12 +28,13 @@ def open_log(
     kafka: Mapping[str, str] = _NONE,
     topics: Mapping[str, str] = _NONE,
     auto_register: bool = True,
+    partitions: int = 1,
 ) -> EventLog:
     """The log at `url`, made when it is not there.
 
     `prefix`: of all topics, where the URL names none; `state`: the pipeline's folder, where an embedded log without a
     path lives; `kafka`, `topics`: librdkafka keys and settings of new data topics; `auto_register` False: schemas are
-    only looked up.
+    only looked up; `partitions`: of a new embedded log's topics (Kafka's stand in the URL).
 
     Raises:
         ConfigError: the log cannot be what the settings say.
@@ -41,7 +42,7 @@ def open_log(
         LogUnavailableError: try again.
     """
     if isinstance(url, SqliteLogUrl):
-        return EmbeddedLog(state / LOG_FILE if url.path is None else Path(url.path), prefix)
+        return EmbeddedLog(state / LOG_FILE if url.path is None else Path(url.path), prefix, partitions)
     return _open_kafka(url, prefix, kafka, topics, auto_register)
 
 

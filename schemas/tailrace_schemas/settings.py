@@ -249,7 +249,10 @@ class SinkSettings(_Model):
     @classmethod
     def _one_connection_keeps_transactions(cls, value: int, info: ValidationInfo) -> int:
         if value > 1 and info.data.get("consistency") == "transaction":
-            raise _problem("more than one connection needs consistency: key")
+            raise _problem(
+                "consistency: transaction commits whole source transactions, and so uses one connection",
+                "consistency: key spreads partitions over several, and keeps the order of each key only",
+            )
         return value
 
 

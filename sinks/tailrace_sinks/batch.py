@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailrace_log.log import Batch, CommitRecord, LogReader, Marker
 from tailrace_schemas.errors import StopError
 from tailrace_schemas.table import TableSchema
 from tailrace_schemas.wire import next_frame
-from tailrace_sinks.sink import Piece, Rows, Slice, Step
+from tailrace_sinks.sink import MarkerStep, Piece, Rows, Slice, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +95,19 @@ def cut(record: CommitRecord, batches: list[Batch]) -> dict[str, list[Step]]:
     """
     left = _pieces(record, batches)
     steps: dict[str, list[Step]] = defaultdict(list)
-    for marker in record.markers:
-        if before := _take_before(marker, left[marker.topic]):
-            steps[marker.topic].append(Rows(tuple(before)))
-        steps[marker.topic].append(marker)
+    for number, m in enumerate(record.markers):
+        if before := _take_before(m, left[m.topic]):
+            steps[m.topic].append(Rows(tuple(before)))
+        steps[m.topic].append(MarkerStep(m.kind, m.schema, m.table, m.topic, m.at, m.data, record.seq, number))
     for topic, pieces in left.items():
-        if rest := [piece for _, piece in pieces if piece.count]:
+        if rest := [piece for piece in pieces if piece.count]:
             steps[topic].append(Rows(tuple(rest)))
     return steps
 
 
-def _pieces(record: CommitRecord, batches: list[Batch]) -> dict[str, list[tuple[int, Piece]]]:
-    """Topic → (first offset, records) of every announced range."""
-    out: dict[str, list[tuple[int, Piece]]] = defaultdict(list)
+def _pieces(record: CommitRecord, batches: list[Batch]) -> dict[str, list[Piece]]:
+    """Topic → the records of every announced range."""
+    out: dict[str, list[Piece]] = defaultdict(list)
     for announced, batch in zip(record.ranges, batches, strict=True):
         found = (batch.topic, batch.partition, batch.count)
         if found != (announced.topic, announced.partition, announced.count):
@@ -116,23 +116,29 @@ def _pieces(record: CommitRecord, batches: list[Batch]) -> dict[str, list[tuple[
                 code="OFFSET_LOST",
                 detail=f"record {record.seq}: {announced.topic}/{announced.partition}, {announced.count} records",
             )
-        piece = Piece(record.seq, batch.partition, batch.count, batch.frames, record.kind == "chunk")
-        out[batch.topic].append((announced.first, piece))
+        loaded = record.kind == "chunk"
+        piece = Piece(record.seq, batch.partition, batch.count, batch.frames, loaded, announced.first)
+        out[batch.topic].append(piece)
     return out
 
 
-def _take_before(marker: Marker, pieces: list[tuple[int, Piece]]) -> list[Piece]:
+def _take_before(marker: Marker, pieces: list[Piece]) -> list[Piece]:
     """Take the records below the marker's offsets out of `pieces`, in place. A partition the marker does not name has
     no record before it."""
     taken = []
-    for index, (first, piece) in enumerate(pieces):
-        count = min(max(marker.at.get(piece.partition, first) - first, 0), piece.count)
+    for index, piece in enumerate(pieces):
+        count = min(max(marker.at.get(piece.partition, piece.first) - piece.first, 0), piece.count)
         if count:
-            at = split_frames(piece.frames, count)
-            taken.append(Piece(piece.seq, piece.partition, count, piece.frames[:at], piece.loaded))
-            rest = Piece(piece.seq, piece.partition, piece.count - count, piece.frames[at:], piece.loaded)
-            pieces[index] = (first + count, rest)
+            before, pieces[index] = parted(piece, count)
+            taken.append(before)
     return taken
+
+
+def parted(piece: Piece, count: int) -> tuple[Piece, Piece]:
+    """The first `count` records of a piece, and the others."""
+    at = split_frames(piece.frames, count)
+    before = replace(piece, count=count, frames=piece.frames[:at])
+    return before, replace(piece, count=piece.count - count, frames=piece.frames[at:], first=piece.first + count)
 
 
 def joined(parts: list[dict[str, list[Step]]]) -> Slice:

@@ -46,15 +46,18 @@ class Harness(Protocol):
 
 
 class World:
-    """A log, a stream into it, and one sink of it."""
+    """A log, a stream into it, and one sink of it. `connections`: those of consistency key; 0 is transaction."""
 
-    def __init__(self, harness: Harness, *, partitions: int = 1, engine: str = "postgresql") -> None:
+    def __init__(
+        self, harness: Harness, *, partitions: int = 1, engine: str = "postgresql", connections: int = 0
+    ) -> None:
         self.harness = harness
         self.engine = engine
         self.log = MemoryLog(prefix="conform", partitions=partitions)
         self.stream = Stream(self.log)
         self.status = SinkStatus("replica")
-        self.config = SinkConfig("shop", "replica", commit_topic(self.log.prefix), self.log.log_id)
+        config = SinkConfig("shop", "replica", commit_topic(self.log.prefix), self.log.log_id)
+        self.config = replace(config, consistency="key", connections=connections) if connections else config
         self.sink = harness.sink(self.config)
 
     def table(self, name: str, *extra: Column, key: tuple[str, ...] = ("id",), **more: Any) -> TableSchema:

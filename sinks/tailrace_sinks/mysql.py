@@ -8,7 +8,8 @@ noted with it. Sources of facts: MySQL 8.0 manual, "Statements That Cause an Imp
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar, overload
 
 import pymysql
 
@@ -37,28 +38,34 @@ from tailrace_sinks.evolution import (
     unambiguous,
     untold,
 )
+from tailrace_sinks.key_rules import refuse, source_findings, target_findings
+from tailrace_sinks.lanes import LanesSink
 from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
-from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table
+from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table, key_facts
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
 from tailrace_sinks.mysql_progress import Pending, ProgressTables, forget, progress_table
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
 from tailrace_sinks.plan import MYSQL_SQL, decode_plan
+from tailrace_sinks.progress import Held, Move, Place, whole
 from tailrace_sinks.rows import levels
-from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig, Slice, Step
+from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig, Slice, Step
 
+T = TypeVar("T")
 log_ = logging.getLogger(__name__)
 
 MAX_CHUNK = 4 * 1024 * 1024
 
 
-def open_sink(url: DatabaseUrl, config: SinkConfig) -> MySqlSink:
+def open_sink(url: DatabaseUrl, config: SinkConfig) -> Sink:
     """A sink that connects at `open`. `url` has its password resolved.
 
     Raises:
         ConfigError: an option of the URL or of `config` cannot be had.
     """
     config.check()
+    if config.consistency == "key":
+        return LanesSink([MySqlSink(url, config) for _ in range(config.connections)], config)
     return MySqlSink(url, config)
 
 
@@ -86,7 +93,7 @@ class _DdlDueError(Exception):
 
 
 class MySqlSink:
-    """See `sink.Sink`. After any error the connection is dropped and `open` makes a new one."""
+    """See `sink.Sink` and `lanes.Lane`. After any error the connection is dropped and `open` makes a new one."""
 
     def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
         self._url, self._config = url, config
@@ -104,6 +111,23 @@ class MySqlSink:
         self._careful = False
 
     def open(self, *, take_over: bool) -> Progress:
+        self._progress = self._opened(lambda session: self._tables.read(session, take_over=take_over))
+        return self._progress
+
+    def lead(self, *, take_over: bool) -> Held:
+        return self._opened(lambda session: self._tables.read_rows(session, take_over=take_over))
+
+    def join(self) -> None:
+        self._opened(None)
+
+    @overload
+    def _opened(self, read: Callable[[Session], T]) -> T: ...
+
+    @overload
+    def _opened(self, read: None) -> None: ...
+
+    def _opened(self, read: Callable[[Session], T] | None) -> T | None:
+        """A new connection, and what `read` finds over it; None where another lane leads."""
         self.close()
         session = Session(self._url, self._config.connect_timeout)
         self._session = session
@@ -111,18 +135,46 @@ class MySqlSink:
             self._tables.make(session)
             # Multi-table statements want a default database, though every name in them is qualified.
             session.run(f"USE {quote(self._tables.progress.schema)}")
-            self._progress = self._tables.read(session, take_over=take_over)
-            found = self._tables.descriptions(session)
-            self._described = {table: schema for table, (schema, _) in found.items()}
-            self._drops = {table: list(pending.drops) for table, (_, pending) in found.items() if pending.drops}
-            self._renamed = {table: dict(pending.renames) for table, (_, pending) in found.items()}
-            self._drop_columns(session)
+            found = None if read is None else read(session)
+            drops = self._read_descriptions(session)
+            if read is not None:
+                self._drops = drops
+                self._drop_columns(session)
         except pymysql.MySQLError as error:
             raise self._failed(error) from error
         except BaseException:
             self.close()
             raise
-        return self._progress
+        return found
+
+    def _read_descriptions(self, session: Session) -> dict[TableId, list[str]]:
+        """What the tables are, and which of their columns wait to be dropped."""
+        found = self._tables.descriptions(session)
+        self._described = {table: schema for table, (schema, _) in found.items()}
+        self._renamed = {table: dict(pending.renames) for table, (_, pending) in found.items()}
+        return {table: list(pending.drops) for table, (_, pending) in found.items() if pending.drops}
+
+    def add_rows(self, places: Sequence[Place], epoch: int) -> None:
+        session = self._open_session()
+        try:
+            session.run("START TRANSACTION")
+            self._tables.add(session, places, epoch)
+            session.run("COMMIT")
+        except pymysql.MySQLError as error:
+            raise self._failed(error) from error
+
+    def refresh(self) -> None:
+        session = self._open_session()
+        self._applies = {}
+        try:
+            self._read_descriptions(session)
+        except pymysql.MySQLError as error:
+            raise self._failed(error) from error
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise InvariantError("work before open")
+        return self._session
 
     def close(self) -> None:
         if self._session is not None:
@@ -133,14 +185,20 @@ class MySqlSink:
     # ---- a batch
 
     def write(self, batch: SinkBatch) -> Applied:
-        session, progress = self._session, self._progress
-        if session is None or progress is None:
+        progress = self._progress
+        if progress is None:
             raise InvariantError("write before open")
+        move = whole(self._config.commit_topic, progress, batch.last_seq + 1, batch.position)
+        applied = self.apply(batch, [move], progress.epoch)
+        self._progress = Progress(batch.last_seq + 1, batch.position, progress.epoch)
+        return applied
+
+    def apply(self, batch: SinkBatch, moves: Sequence[Move], epoch: int, tables: Sequence[TableSchema] = ()) -> Applied:
+        session = self._open_session()
         self._ran, self._ready = [], set()
         try:
-            applied = self._apply_with_ddl(session, progress, batch)
+            applied = self._apply_with_ddl(session, batch, moves, epoch, tables)
             self._commit(session)
-            self._progress = Progress(batch.last_seq + 1, batch.position, progress.epoch)
             self._renamed = {}
             self._drop_columns(session)
         except pymysql.MySQLError as error:
@@ -174,22 +232,28 @@ class MySqlSink:
             raise OutcomeUnknownError(unknown, detail="its progress row decides what was applied") from error
         failpoint("sink.after_commit")
 
-    def _apply_with_ddl(self, session: Session, progress: Progress, batch: SinkBatch) -> Applied:
+    def _apply_with_ddl(
+        self, session: Session, batch: SinkBatch, moves: Sequence[Move], epoch: int, tables: Sequence[TableSchema]
+    ) -> Applied:
         while True:
             self._table = None
             described = dict(self._described)
             try:
-                return self._apply(session, progress, batch)
+                return self._apply(session, batch, moves, epoch, tables)
             except _DdlDueError as due:
                 session.run("ROLLBACK")
                 self._described = described
-                self._tables.check(session, progress)
+                self._tables.check(session, moves, epoch)
                 self._run_ddl(session, due)
 
-    def _apply(self, session: Session, progress: Progress, batch: SinkBatch) -> Applied:
+    def _apply(
+        self, session: Session, batch: SinkBatch, moves: Sequence[Move], epoch: int, tables: Sequence[TableSchema]
+    ) -> Applied:
         session.run("START TRANSACTION")
-        self._tables.take(session, progress, batch.last_seq + 1, batch.position)
+        self._tables.take(session, moves, epoch)
         failpoint("sink.taken")
+        for schema in tables:
+            self._prepared(session, schema)
         applied = Applied()
         for slice_ in batch.slices():
             bound = self._bound(slice_, batch)
@@ -290,6 +354,8 @@ class MySqlSink:
         """Bring the target to where rows under `due.schema` fit; rows under the one before still do."""
         schema, marker = due.schema, due.marker
         refuse_actions(schema, self._config)
+        if self._config.consistency == "key":
+            refuse(source_findings(schema))
         target = self._config.target_of(schema.table)
         self._table = target
         found = session.read_table(target)
@@ -356,7 +422,8 @@ class MySqlSink:
             operations = unambiguous(operations, schema)
         if marker is None:
             operations = list[Operation](o for o in operations if not isinstance(o, DropColumn))
-        self._refuse_unknown_defaults(session, found, operations, type_of)
+        if not data.get("reload"):
+            self._refuse_unknown_defaults(session, found, operations, type_of)
         statements = before_batch(found, operations, type_of)
         drops = [operation.name for operation in operations if isinstance(operation, DropColumn)]
         if (statements or drops) and self._config.schema_changes == "stop":
@@ -421,6 +488,8 @@ class MySqlSink:
                 message = f'table "{target}" has a NOT NULL column the source does not have: {column.name}'
                 hint = f"ALTER TABLE {quoted(target)} MODIFY {quote(column.name)} {column.type} NULL"
                 raise _misfit(message, hint, target, column.name)
+        if self._config.consistency == "key":
+            refuse([*source_findings(schema), *target_findings(schema, key_facts(session, schema, found))])
         return found
 
     def findings(self, schemas: list[TableSchema]) -> list[Finding]:

@@ -17,10 +17,43 @@ from tailrace_sinks.evolution import (
     RenameColumn,
     RetypeColumn,
 )
-from tailrace_sinks.mysql_session import TargetTable, literal, quote, quoted
+from tailrace_sinks.key_rules import KeyFacts, compares_bytes
+from tailrace_sinks.mysql_session import Session, TargetTable, literal, quote, quoted
 from tailrace_sinks.mysql_types import Flavor
 
 TypeOf = Callable[[Column], str]
+
+
+def key_facts(session: Session, schema: TableSchema, found: TargetTable) -> KeyFacts:
+    """What `consistency: key` has to know of a target table."""
+    name, here = quoted(found.table), found.table
+    uniques = [
+        (f"unique index {index}", f"ALTER TABLE {name} DROP {_index(index)}")
+        for index, columns in found.uniques.items()
+        if sorted(columns) != sorted(schema.key)
+    ]
+    rows = session.rows(
+        "SELECT CONSTRAINT_NAME, CONSTRAINT_SCHEMA, TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS"
+        f" WHERE (CONSTRAINT_SCHEMA = {literal(here.schema)} AND TABLE_NAME = {literal(here.name)})"
+        f" OR (UNIQUE_CONSTRAINT_SCHEMA = {literal(here.schema)} AND REFERENCED_TABLE_NAME = {literal(here.name)})"
+        " ORDER BY 1"
+    )
+    foreign = [
+        (str(key), f"ALTER TABLE {quoted(TableId(str(space), str(table)))} DROP FOREIGN KEY {quote(str(key))}")
+        for key, space, table in rows
+    ]
+    exact = session.flavor.exact_collation
+    loose = [
+        (c.name, f"ALTER TABLE {name} MODIFY {quote(c.name)} {at.type} CHARACTER SET utf8mb4 COLLATE {exact} NOT NULL")
+        for c in schema.key_columns
+        if c.type.kind in ("string", "text") and (at := found.columns[c.name]).collation is not None
+        if not compares_bytes(at.collation)
+    ]
+    return KeyFacts(tuple(uniques), tuple(foreign), tuple(loose))
+
+
+def _index(name: str) -> str:
+    return "PRIMARY KEY" if name == "PRIMARY" else f"INDEX {quote(name)}"
 
 
 def create_database(name: str, flavor: Flavor) -> str:
@@ -75,9 +108,9 @@ def _collate(collation: str | None) -> str:
 
 
 def _add(table: str, column: Column, default: str | None, type_of: TypeOf) -> str:
-    """NOT NULL needs a default that rows under the old schema get."""
+    """NOT NULL needs a default that rows under the old schema get. An expression, since TEXT takes no literal."""
     null = "NULL" if column.nullable or default is None else "NOT NULL"
-    value = "" if default is None else f" DEFAULT {literal(default)}"
+    value = "" if default is None else f" DEFAULT ({literal(default)})"
     return f"ALTER TABLE {table} ADD COLUMN {quote(column.name)} {type_of(column)} {null}{value}"
 
 

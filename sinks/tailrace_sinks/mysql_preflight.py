@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from tailrace_schemas.errors import Finding
 from tailrace_schemas.table import TableId, TableSchema
+from tailrace_sinks.key_rules import KeyFacts, compares_bytes, source_findings, target_findings
+from tailrace_sinks.mysql_catalog import key_facts
 from tailrace_sinks.mysql_session import Session, TargetTable, literal, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
 from tailrace_sinks.sink import SinkConfig
@@ -20,6 +24,9 @@ def findings(session: Session, config: SinkConfig, schemas: list[TableSchema]) -
         if (found := session.read_table(target)) is not None:
             out += _fit(session, schema, found)
             out += _triggers(session, config, target)
+        if config.consistency == "key":
+            facts = _facts_to_be(session, schema, target) if found is None else key_facts(session, schema, found)
+            out += [*source_findings(schema), *target_findings(schema, facts)]
     return sorted(out, key=lambda finding: finding.level != "error")
 
 
@@ -35,6 +42,18 @@ def _server(session: Session) -> list[Finding]:
         message = "a crash of the target may take back what it has confirmed: rows are then missing"
         out.append(Finding("warning", "TARGET_DURABILITY", message, "SET GLOBAL innodb_flush_log_at_trx_commit = 1"))
     return out
+
+
+def _facts_to_be(session: Session, schema: TableSchema, target: TableId) -> KeyFacts:
+    """Of a table that the sink will create."""
+    loose = []
+    for column in schema.key_columns:
+        type_ = mysql_type(column, schema, session.flavor)
+        match = re.search(r" COLLATE (\w+)$", type_)
+        if column.type.kind in ("string", "text") and match and not compares_bytes(match.group(1)):
+            exact = f"{type_[: match.start()]} CHARACTER SET utf8mb4 COLLATE {session.flavor.exact_collation}"
+            loose.append((column.name, f"CREATE TABLE {quoted(target)} with {quote(column.name)} {exact}"))
+    return KeyFacts(loose=tuple(loose))
 
 
 def _names(schema: TableSchema, target: TableId) -> list[Finding]:

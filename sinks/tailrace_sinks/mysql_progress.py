@@ -8,13 +8,14 @@ after the batch it was noted with, and columns renamed before the batch that is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tailrace_schemas.errors import ConfigError, FencedError, InvariantError, StopError
+from tailrace_schemas.errors import ConfigError, InvariantError, StopError
 from tailrace_schemas.table import TableId, TableSchema
 from tailrace_sinks.mysql_catalog import create_database
 from tailrace_sinks.mysql_session import Session, literal, quote, quoted
+from tailrace_sinks.progress import WHOLE, Held, Move, Place, Row, fenced, refuse_half_applied
 from tailrace_sinks.sink import Progress, SinkConfig
 
 _COLUMNS = """(
@@ -67,9 +68,14 @@ class ProgressTables:
 
     @property
     def _ours(self) -> str:
-        config = self.config
-        names = f"pipeline = {literal(config.pipeline)} AND sink = {literal(config.name)}"
-        return f"{names} AND topic = {literal(config.commit_topic)} AND `partition` = 0"
+        return f"pipeline = {literal(self.config.pipeline)} AND sink = {literal(self.config.name)}"
+
+    def _at(self, place: Place) -> str:
+        return f"{self._ours} AND topic = {literal(place.topic)} AND `partition` = {place.partition}"
+
+    @property
+    def _whole(self) -> Place:
+        return Place(self.config.commit_topic, WHOLE)
 
     @property
     def _values(self) -> str:
@@ -79,21 +85,67 @@ class ProgressTables:
         """The sink's row, made where there is none; with `take_over` under a new epoch.
 
         Raises:
-            StopError: the row was written from another log (code FOREIGN_LOG).
+            StopError: the row was written from another log (code FOREIGN_LOG), or the rows of `consistency: key` are
+                ahead of it (code CONSISTENCY).
         """
-        table, config = quoted(self.progress), self.config
-        # Not INSERT IGNORE, which would turn other errors into warnings as well.
-        session.run(
-            f"INSERT INTO {table} VALUES ({self._values}, {literal(config.commit_topic)}, 0, 0, -1, '',"
-            f" {literal(config.log_id)}, 0, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE epoch = epoch + {int(take_over)}"
-        )
-        found = session.rows(f"SELECT next_offset, position, epoch, log_id FROM {table} WHERE {self._ours}")
+        held = self.read_rows(session, take_over=take_over)
+        refuse_half_applied(held.progress, held.rows.values())
+        if held.rows:
+            session.run(f"DELETE FROM {quoted(self.progress)} WHERE {self._ours} AND NOT ({self._at(self._whole)})")
+        return held.progress
+
+    def read_rows(self, session: Session, *, take_over: bool) -> Held:
+        """All rows of the sink, that of whole commit records made where there is none.
+
+        Raises:
+            StopError: written from another log (code FOREIGN_LOG).
+        """
+        table, whole_row = quoted(self.progress), self._at(self._whole)
+        self._insert(session, self._whole, 0)
+        session.run("START TRANSACTION")
+        session.run(f"UPDATE {table} SET epoch = epoch + {int(take_over)} WHERE {whole_row}")
+        found = session.rows(f"SELECT next_offset, position, epoch, log_id FROM {table} WHERE {whole_row}")
         if not found:
             raise InvariantError("the progress row of this sink vanished")
         next_seq, position, epoch, log_id = found[0]
-        if log_id != config.log_id:
-            raise self._foreign(str(log_id))
-        return Progress(int(str(next_seq)), str(position), int(str(epoch)))
+        # Behind the lock of the row above, so that none is missed that an older process is just making (see `add`).
+        session.run(f"UPDATE {table} SET epoch = {epoch} WHERE {self._ours} AND NOT ({whole_row})")
+        rows = session.rows(
+            f"SELECT topic, `partition`, next_offset, commit_seq, log_id FROM {table}"
+            f" WHERE {self._ours} AND NOT ({whole_row})"
+        )
+        session.run("COMMIT")
+        foreign = [str(other) for other in (log_id, *(row[4] for row in rows)) if other != self.config.log_id]
+        if foreign:
+            raise self._foreign(foreign[0])
+        held = {
+            Place(str(topic), int(str(partition))): Row(int(str(offset)), int(str(seq)))
+            for topic, partition, offset, seq, _ in rows
+        }
+        return Held(Progress(int(str(next_seq)), str(position), int(str(epoch))), held)
+
+    def _insert(self, session: Session, place: Place, epoch: int) -> None:
+        # Not INSERT IGNORE, which would turn other errors into warnings as well.
+        session.run(
+            f"INSERT INTO {quoted(self.progress)} VALUES ({self._values}, {literal(place.topic)}, {place.partition},"
+            f" 0, -1, '', {literal(self.config.log_id)}, {epoch}, UTC_TIMESTAMP(6))"
+            " ON DUPLICATE KEY UPDATE epoch = epoch"
+        )
+
+    def add(self, session: Session, places: Sequence[Place], epoch: int) -> None:
+        """Rows for partitions that had none, unless the sink was taken over: its new owner has not seen them.
+
+        Raises:
+            FencedError: it was.
+        """
+        count = session.run(
+            f"UPDATE {quoted(self.progress)} SET updated_at = UTC_TIMESTAMP(6)"
+            f" WHERE {self._at(self._whole)} AND epoch = {epoch}"
+        )
+        if count != 1:
+            raise fenced([])
+        for place in places:
+            self._insert(session, place, epoch)
 
     def _foreign(self, held: str) -> StopError:
         return StopError(
@@ -103,29 +155,36 @@ class ProgressTables:
             hint=f"to load everything anew: DELETE FROM {quoted(self.progress)} WHERE {self._ours}",
         )
 
-    def take(self, session: Session, held: Progress, next_seq: int, position: str) -> None:
-        """The first statement of every target transaction: compare-and-set (rule D1).
+    def take(self, session: Session, moves: Sequence[Move], epoch: int) -> None:
+        """The first statements of every target transaction: compare-and-set (rule D1). One by one: a join over all of
+        them may be planned as a scan, which waits for the rows of other connections.
 
         Raises:
-            FencedError: the row is not the one held.
+            FencedError: a row is not the one held.
         """
-        count = session.run(
-            f"UPDATE {quoted(self.progress)} SET next_offset = {next_seq}, commit_seq = {next_seq - 1},"
-            f" position = {literal(position)}, updated_at = UTC_TIMESTAMP(6)"
-            f" WHERE {self._ours} AND next_offset = {held.next_seq} AND epoch = {held.epoch}"
-        )
-        if count != 1:
-            raise fenced(held)
+        for move in moves:
+            count = session.run(
+                f"UPDATE {quoted(self.progress)} SET next_offset = {move.then.next_offset},"
+                f" commit_seq = {move.then.commit_seq}, position = {literal(move.position)},"
+                f" updated_at = UTC_TIMESTAMP(6) WHERE {self._held(move, epoch)}"
+            )
+            if count != 1:
+                raise fenced([move])
 
-    def check(self, session: Session, held: Progress) -> None:
+    def check(self, session: Session, moves: Sequence[Move], epoch: int) -> None:
         """The same question before a statement that no transaction protects.
 
         Raises:
-            FencedError: the row is not the one held.
+            FencedError: a row is not the one held.
         """
-        found = session.rows(f"SELECT next_offset, epoch FROM {quoted(self.progress)} WHERE {self._ours}")
-        if not found or found[0] != (held.next_seq, held.epoch):
-            raise fenced(held)
+        for move in moves:
+            if session.value(f"SELECT 1 FROM {quoted(self.progress)} WHERE {self._held(move, epoch)}") is None:
+                raise fenced([move])
+
+    def _held(self, move: Move, epoch: int) -> str:
+        held = move.held
+        rows = f"next_offset = {held.next_offset} AND commit_seq = {held.commit_seq}"
+        return f"{self._at(move.place)} AND {rows} AND epoch = {epoch}"
 
     def descriptions(self, session: Session) -> dict[TableId, tuple[TableSchema, Pending]]:
         """Source table → the schema last applied to its target, and what is pending there."""
@@ -144,13 +203,6 @@ class ProgressTables:
             f"INSERT INTO {table} VALUES ({self._values}, {names}, {description}, {pending}, UTC_TIMESTAMP(6))"
             f" ON DUPLICATE KEY UPDATE description = {description}, pending = {pending}, updated_at = UTC_TIMESTAMP(6)"
         )
-
-
-def fenced(held: Progress) -> FencedError:
-    return FencedError(
-        "another process applies this sink's batches",
-        detail=f"it has passed commit record {held.next_seq}, or taken the sink over",
-    )
 
 
 def progress_table(option: str | None) -> TableId:

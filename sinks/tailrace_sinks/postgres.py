@@ -6,8 +6,8 @@ Source of facts: PostgreSQL manual (14 to 18), "INSERT … ON CONFLICT", "COPY",
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -27,6 +27,8 @@ from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
 from tailrace_sinks.envelope import FAULTS, Q_RAW, Plan
 from tailrace_sinks.evolution import UNKNOWN_DEFAULT, Ambiguous, differences, unambiguous, untold
+from tailrace_sinks.key_rules import refuse, source_findings, target_findings
+from tailrace_sinks.lanes import LanesSink
 from tailrace_sinks.plan import POSTGRES, decode_plan
 from tailrace_sinks.postgres_apply import PostgresActions, TableApply
 from tailrace_sinks.postgres_catalog import (
@@ -34,6 +36,7 @@ from tailrace_sinks.postgres_catalog import (
     TargetTable,
     alter,
     create_table,
+    key_facts,
     quote,
     quoted,
     read_table,
@@ -42,9 +45,11 @@ from tailrace_sinks.postgres_catalog import (
 )
 from tailrace_sinks.postgres_errors import connect_error, statement_error
 from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_table
+from tailrace_sinks.progress import Held, Move, Place, whole
 from tailrace_sinks.rows import levels
-from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig, Slice, Step
+from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig, Slice, Step
 
+T = TypeVar("T")
 log_ = logging.getLogger(__name__)
 
 # jit and a generic plan made while the table was empty each cost more than the statements themselves; an index scan is
@@ -64,13 +69,15 @@ _KEEPALIVE = {
 }
 
 
-def open_sink(url: DatabaseUrl, config: SinkConfig) -> PostgresSink:
+def open_sink(url: DatabaseUrl, config: SinkConfig) -> Sink:
     """A sink that connects at `open`. `url` has its password resolved.
 
     Raises:
         ConfigError: an option of the URL or of `config` cannot be had.
     """
     config.check()
+    if config.consistency == "key":
+        return LanesSink([PostgresSink(url, config) for _ in range(config.connections)], config)
     return PostgresSink(url, config)
 
 
@@ -109,7 +116,7 @@ def connect(url: DatabaseUrl, timeout: float) -> Connection:
 
 
 class PostgresSink:
-    """See `sink.Sink`. After any error the connection is dropped and `open` makes a new one."""
+    """See `sink.Sink` and `lanes.Lane`. After any error the connection is dropped and `open` makes a new one."""
 
     def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
         self._url, self._config = url, config
@@ -124,13 +131,24 @@ class PostgresSink:
         self._is_replica = False
 
     def open(self, *, take_over: bool) -> Progress:
+        self._progress = self._opened(lambda connection: self._tables.read(connection, take_over=take_over))
+        return self._progress
+
+    def lead(self, *, take_over: bool) -> Held:
+        return self._opened(lambda connection: self._tables.read_rows(connection, take_over=take_over))
+
+    def join(self) -> None:
+        self._opened(lambda _: None)
+
+    def _opened(self, read: Callable[[Connection], T]) -> T:
+        """A new connection, and what `read` finds over it."""
         self.close()
         connection = connect(self._url, self._config.connect_timeout)
         self._connection = connection
         try:
             with connection.transaction():
                 self._tables.make(connection)
-                self._progress = self._tables.read(connection, take_over=take_over)
+                found = read(connection)
                 self._described = self._tables.descriptions(connection)
             self._become_replica(connection)
         except psycopg.Error as error:
@@ -138,7 +156,28 @@ class PostgresSink:
         except TailraceError:
             self.close()
             raise
-        return self._progress
+        return found
+
+    def add_rows(self, places: Sequence[Place], epoch: int) -> None:
+        connection = self._open_connection()
+        try:
+            with connection.transaction():
+                self._tables.add(connection, places, epoch)
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+
+    def refresh(self) -> None:
+        connection = self._open_connection()
+        self._applies = {}
+        try:
+            self._described = self._tables.descriptions(connection)
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+
+    def _open_connection(self) -> Connection:
+        if self._connection is None:
+            raise InvariantError("work before open")
+        return self._connection
 
     def _become_replica(self, connection: Connection) -> None:
         """Triggers and foreign keys of the target do not fire, but for those enabled ALWAYS or REPLICA."""
@@ -159,19 +198,25 @@ class PostgresSink:
     # ---- a batch
 
     def write(self, batch: SinkBatch) -> Applied:
-        connection, progress = self._connection, self._progress
-        if connection is None or progress is None:
+        progress = self._progress
+        if progress is None:
             raise InvariantError("write before open")
+        move = whole(self._config.commit_topic, progress, batch.last_seq + 1, batch.position)
+        applied = self.apply(batch, [move], progress.epoch)
+        self._progress = Progress(batch.last_seq + 1, batch.position, progress.epoch)
+        return applied
+
+    def apply(self, batch: SinkBatch, moves: Sequence[Move], epoch: int, tables: Sequence[TableSchema] = ()) -> Applied:
+        connection = self._open_connection()
         self._table = None
         try:
-            applied = self._apply(connection, progress, batch)
+            applied = self._apply(connection, batch, moves, epoch, tables)
         except psycopg.Error as error:
             raise self._failed(error) from error
         except BaseException:
             self.close()
             raise
         self._commit(connection)
-        self._progress = Progress(batch.last_seq + 1, batch.position, progress.epoch)
         return applied
 
     def _failed(self, error: psycopg.Error) -> TailraceError:
@@ -199,9 +244,11 @@ class PostgresSink:
             raise failed from error
         failpoint("sink.after_commit")
 
-    def _apply(self, connection: Connection, progress: Progress, batch: SinkBatch) -> Applied:
+    def _apply(
+        self, connection: Connection, batch: SinkBatch, moves: Sequence[Move], epoch: int, tables: Sequence[TableSchema]
+    ) -> Applied:
         connection.execute("begin")
-        self._tables.take(connection, progress, batch.last_seq + 1, batch.position)
+        self._tables.take(connection, moves, epoch)
         if not self._is_replica:
             # Tables are applied one after the other; keys that may wait hold again at COMMIT.
             connection.execute("set constraints all deferred")
@@ -209,6 +256,9 @@ class PostgresSink:
         for stage in self._applies.values():
             stage.stage_is_dirty = False
         applied = Applied()
+        for schema in tables:
+            self._table = self._config.target_of(schema.table)
+            self._prepared(connection, schema)
         for slice_ in batch.slices():
             self._apply_slice(connection, slice_, batch, applied)
         return applied
@@ -320,6 +370,8 @@ class PostgresSink:
     ) -> list[str]:
         """Create the table, or bring it from the description last applied to `schema`; the statements that ran."""
         refuse_actions(schema, self._config)
+        if self._config.consistency == "key":
+            refuse(source_findings(schema))
         target = self._config.target_of(schema.table)
         known = self._described.get(schema.table)
         found = read_table(connection, target)
@@ -433,6 +485,8 @@ class PostgresSink:
                 table=target,
                 column=needed[0],
             )
+        if self._config.consistency == "key":
+            refuse([*source_findings(schema), *target_findings(schema, key_facts(connection, schema, found))])
         return found
 
     def findings(self, schemas: list[TableSchema]) -> list[Finding]:

@@ -18,6 +18,7 @@ from tailrace_sinks.evolution import (
     RenameColumn,
     RetypeColumn,
 )
+from tailrace_sinks.key_rules import KeyFacts
 from tailrace_sinks.postgres_types import postgres_type
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -119,6 +120,53 @@ def read_table(connection: Connection, table: TableId) -> TargetTable | None:
         referenced,
         kind,
     )
+
+
+_FOREIGN_KEYS = """
+select c.conname, n.nspname, t.relname from pg_constraint c join pg_class t on t.oid = c.conrelid
+join pg_namespace n on n.oid = t.relnamespace, to_regclass(%s) r
+where c.contype = 'f' and (c.conrelid = r or c.confrelid = r) and c.conparentid = 0 order by 1
+"""
+_UNIQUES = """
+select i.relname, coalesce(c.conname, ''),
+       x.indpred is null and x.indexprs is null and not x.indisexclusion,
+       array(select a.attname::text from unnest(x.indkey[0:x.indnkeyatts - 1]) k(num)
+             join pg_attribute a on a.attrelid = x.indrelid and a.attnum = k.num)
+from pg_index x join pg_class i on i.oid = x.indexrelid
+left join pg_constraint c on c.conindid = x.indexrelid and c.contype in ('p', 'u', 'x')
+where x.indrelid = to_regclass(%s) and (x.indisunique or x.indisexclusion) order by 1
+"""
+# char(n) holds texts for equal that differ in trailing blanks; where the source is char(n) as well, all are padded.
+_LOOSE = """
+select a.attname, b.typname = 'bpchar' from pg_attribute a join pg_type t on t.oid = a.atttypid
+join pg_type b on b.oid = case when t.typtype = 'd' then t.typbasetype else t.oid end
+left join pg_collation l on l.oid = a.attcollation
+where a.attrelid = to_regclass(%s) and a.attname = any(%s)
+  and (b.typname in ('citext', 'bpchar') or not l.collisdeterministic)
+"""
+
+
+def key_facts(connection: Connection, schema: TableSchema, found: TargetTable) -> KeyFacts:
+    """What `consistency: key` has to know of a target table."""
+    name = quoted(found.table)
+    uniques = [
+        (f'unique index "{index}"', f"ALTER TABLE {name} DROP CONSTRAINT {quote(constraint)}")
+        if constraint
+        else (f'unique index "{index}"', f"DROP INDEX {quote(found.table.schema)}.{quote(index)}")
+        for index, constraint, plain, columns in connection.execute(sql(_UNIQUES), [name])
+        if not (plain and sorted(columns) == sorted(schema.key))
+    ]
+    foreign = [
+        (f'"{key}"', f"ALTER TABLE {quoted(TableId(namespace, table))} DROP CONSTRAINT {quote(key)}")
+        for key, namespace, table in connection.execute(sql(_FOREIGN_KEYS), [name])
+    ]
+    padded = {c.name for c in schema.columns if c.native.lower().startswith(("char(", "character(", "bpchar"))}
+    loose = [
+        (column, f'ALTER TABLE {name} ALTER COLUMN {quote(column)} TYPE text COLLATE "C"')
+        for column, blank in connection.execute(sql(_LOOSE), [name, list(schema.key)])
+        if not (blank and column in padded)
+    ]
+    return KeyFacts(tuple(uniques), tuple(foreign), tuple(loose))
 
 
 def known_type(connection: Connection, native: str) -> bool:

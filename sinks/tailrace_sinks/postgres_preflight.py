@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from tailrace_schemas.errors import Finding
 from tailrace_schemas.table import TableId, TableSchema
-from tailrace_sinks.postgres_catalog import Connection, TargetTable, quote, quoted, read_table, sql, target_type
+from tailrace_sinks.key_rules import KeyFacts, source_findings, target_findings
+from tailrace_sinks.postgres_catalog import (
+    Connection,
+    TargetTable,
+    key_facts,
+    quote,
+    quoted,
+    read_table,
+    sql,
+    target_type,
+)
 from tailrace_sinks.postgres_progress import ProgressTables
 from tailrace_sinks.sink import SinkConfig
 
@@ -22,6 +32,9 @@ def findings(
         if (found := read_table(connection, target)) is not None:
             out += _fit(connection, schema, found)
             out += _triggers(connection, config, found)
+        if config.consistency == "key":
+            facts = KeyFacts() if found is None else key_facts(connection, schema, found)
+            out += [*source_findings(schema), *target_findings(schema, facts)]
     return sorted(out, key=lambda finding: finding.level != "error")
 
 

@@ -8,14 +8,16 @@ one follows what to alter, also after a restart; foreign keys in it say which ac
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
-from tailrace_schemas.errors import ConfigError, FencedError, InvariantError, StopError
+from tailrace_schemas.errors import ConfigError, InvariantError, StopError
 from tailrace_schemas.table import TableId, TableSchema
 from tailrace_sinks.postgres_catalog import Connection, quote, quoted, sql
+from tailrace_sinks.progress import Held, Move, Place, Row, fenced, refuse_half_applied
 from tailrace_sinks.sink import Progress, SinkConfig
 
 _COLUMNS = """(
@@ -63,25 +65,71 @@ class ProgressTables:
         """The sink's row, made where there is none; with `take_over` under a new epoch.
 
         Raises:
-            StopError: the row was written from another log (code FOREIGN_LOG).
+            StopError: the row was written from another log (code FOREIGN_LOG), or the rows of `consistency: key` are
+                ahead of it (code CONSISTENCY).
+        """
+        held = self.read_rows(connection, take_over=take_over)
+        refuse_half_applied(held.progress, held.rows.values())
+        if held.rows:
+            connection.execute(sql(f"DELETE FROM {self._progress} WHERE {_SINKS} AND NOT ({_WHOLE})"), self._key)
+        return held.progress
+
+    def read_rows(self, connection: Connection, *, take_over: bool) -> Held:
+        """All rows of the sink, that of whole commit records made where there is none.
+
+        Raises:
+            StopError: written from another log (code FOREIGN_LOG).
         """
         config = self.config
         connection.execute(
             sql(f"INSERT INTO {self._progress} VALUES (%s, %s, %s, 0, 0, -1, '', %s, 0, now()) ON CONFLICT DO NOTHING"),
             [config.pipeline, config.name, config.commit_topic, config.log_id],
         )
-        row = connection.execute(
+        found = connection.execute(
             sql(
-                f"UPDATE {self._progress} SET epoch = epoch + %s WHERE {_OURS}"
+                f"UPDATE {self._progress} SET epoch = epoch + %s WHERE {_SINKS} AND {_WHOLE}"
                 " RETURNING next_offset, position, epoch, log_id"
             ),
             [1 if take_over else 0, *self._key],
         ).fetchone()
-        if row is None:
+        if found is None:
             raise InvariantError("the progress row of this sink vanished")
-        if row[3] != config.log_id:
-            raise self._foreign(row[3])
-        return Progress(row[0], row[1], row[2])
+        next_seq, position, epoch, log_id = found
+        # Behind the lock of the row above, so that none is missed that an older process is just making (see `add`).
+        rows = connection.execute(
+            sql(
+                f"UPDATE {self._progress} SET epoch = %s WHERE {_SINKS} AND NOT ({_WHOLE})"
+                ' RETURNING topic, "partition", next_offset, commit_seq, log_id'
+            ),
+            [epoch, *self._key],
+        ).fetchall()
+        foreign = [other for other in (log_id, *(row[4] for row in rows)) if other != config.log_id]
+        if foreign:
+            raise self._foreign(foreign[0])
+        held = {Place(topic, partition): Row(offset, seq) for topic, partition, offset, seq, _ in rows}
+        return Held(Progress(next_seq, position, epoch), held)
+
+    def add(self, connection: Connection, places: Sequence[Place], epoch: int) -> None:
+        """Rows for partitions that had none, unless the sink was taken over: its new owner has not seen them.
+
+        Raises:
+            FencedError: it was.
+        """
+        done = connection.execute(
+            sql(f"UPDATE {self._progress} SET updated_at = now() WHERE {_SINKS} AND {_WHOLE} AND epoch = %s"),
+            [*self._key, epoch],
+        )
+        if done.rowcount != 1:
+            raise fenced([])
+        config = self.config
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                sql(
+                    f"INSERT INTO {self._progress} VALUES (%s, %s, %s, %s, 0, -1, '', %s, %s, now())"
+                    " ON CONFLICT DO NOTHING"
+                ),
+                [[config.pipeline, config.name, *place, config.log_id, epoch] for place in places],
+            )
 
     def _foreign(self, held: str) -> StopError:
         config = self.config
@@ -97,24 +145,36 @@ class ProgressTables:
     def _key(self) -> list[object]:
         return [self.config.pipeline, self.config.name, self.config.commit_topic]
 
-    def take(self, connection: Connection, held: Progress, next_seq: int, position: str) -> None:
+    def take(self, connection: Connection, moves: Sequence[Move], epoch: int) -> None:
         """The first statement of every target transaction: compare-and-set (rule D1).
 
         Raises:
-            FencedError: the row is not the one held.
+            FencedError: a row is not the one held.
         """
         done = connection.execute(
             sql(
-                f"UPDATE {self._progress} SET next_offset = %s, commit_seq = %s, position = %s,"
-                f" updated_at = now() WHERE {_OURS} AND next_offset = %s AND epoch = %s"
+                f"UPDATE {self._progress} p SET next_offset = m.next_offset, commit_seq = m.commit_seq,"
+                " position = m.position, updated_at = now()"
+                " FROM unnest(%s::text[], %s::int[],"
+                " %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[])"
+                " m(topic, part, held_offset, held_seq, next_offset, commit_seq, position)"
+                f' WHERE {_SINKS} AND p.epoch = %s AND p.topic = m.topic AND p."partition" = m.part'
+                " AND p.next_offset = m.held_offset AND p.commit_seq = m.held_seq"
             ),
-            [next_seq, next_seq - 1, position, *self._key, held.next_seq, held.epoch],
+            [
+                [move.place.topic for move in moves],
+                [move.place.partition for move in moves],
+                [move.held.next_offset for move in moves],
+                [move.held.commit_seq for move in moves],
+                [move.then.next_offset for move in moves],
+                [move.then.commit_seq for move in moves],
+                [move.position for move in moves],
+                *self._key[:2],
+                epoch,
+            ],
         )
-        if done.rowcount != 1:
-            raise FencedError(
-                "another process applies this sink's batches",
-                detail=f"it has passed commit record {held.next_seq}, or taken the sink over",
-            )
+        if done.rowcount != len(moves):
+            raise fenced(moves)
 
     def descriptions(self, connection: Connection) -> dict[TableId, TableSchema]:
         """Source table → the schema last applied to its target."""
@@ -135,7 +195,8 @@ class ProgressTables:
         )
 
 
-_OURS = 'pipeline = %s AND sink = %s AND topic = %s AND "partition" = 0'
+_SINKS = "pipeline = %s AND sink = %s"
+_WHOLE = 'topic = %s AND "partition" = 0'
 
 
 def progress_table(option: str | None) -> TableId:

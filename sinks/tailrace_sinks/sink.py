@@ -38,18 +38,26 @@ class SinkConfig:
     zero_dates: Literal["stop", "null"] = "stop"
     cascades: Literal["emulate", "refuse"] = "emulate"
     target_triggers: Literal["allow", "refuse"] = "allow"
+    consistency: Literal["transaction", "key"] = "transaction"
+    connections: int = 1
     connect_timeout: float = 10.0
 
     def check(self) -> None:
         """
         Raises:
-            ConfigError: an option that no sink has yet.
+            ConfigError: an option that no sink has yet, or options that exclude each other.
         """
         if self.on_row_error != "stop":
             raise ConfigError(
                 f'on_row_error "{self.on_row_error}" is not built yet',
                 detail=f"sink {self.name}",
                 hint="on_row_error: stop",
+            )
+        if self.connections > 1 and self.consistency == "transaction":
+            raise ConfigError(
+                f"sink {self.name}: {self.connections} connections cannot keep source transactions whole",
+                detail="consistency transaction commits each of them in one target transaction, on one connection",
+                hint="connections: 1, or consistency: key, which promises the order of each key only",
             )
 
     def target_of(self, table: TableId) -> TableId:
@@ -69,13 +77,23 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Records of one topic-partition that lie together in one log transaction. `loaded`: rows of a snapshot chunk."""
+    """Records of one topic-partition that lie together in one log transaction, at the offsets from `first` on.
+    `loaded`: rows of a snapshot chunk."""
 
     seq: int
     partition: int
     count: int
     frames: bytes
     loaded: bool = False
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MarkerStep(Marker):
+    """A marker and its place: the `number`-th (0, 1 …) of commit record `seq`."""
+
+    seq: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +107,7 @@ class Rows:
         return sum(piece.count for piece in self.pieces)
 
 
-Step = Rows | Marker
+Step = Rows | MarkerStep
 
 
 @dataclass(frozen=True, slots=True)

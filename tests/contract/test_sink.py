@@ -6,6 +6,7 @@ import pytest
 from fix_sink import harness
 
 from tailrace_sinks.conformance import CASES, World
+from tailrace_sinks.conformance_key import KEY_CASES, PARTITIONS
 
 pytestmark = pytest.mark.servers
 SERVERS = ("POSTGRES14", "POSTGRES18", "MARIADB1011", "MARIADB118", "MYSQL80", "MYSQL9")
@@ -16,6 +17,19 @@ SERVERS = ("POSTGRES14", "POSTGRES18", "MARIADB1011", "MARIADB118", "MYSQL80", "
 def test_sink_conforms(name: str, case: Callable[[World], None]) -> None:
     with harness(name) as target:
         world = World(target)
+        try:
+            case(world)
+        finally:
+            world.close()
+
+
+@pytest.mark.parametrize("case", KEY_CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize(
+    ("name", "connections"), [*((name, 4) for name in SERVERS), ("POSTGRES18", 1), ("MARIADB118", 1)]
+)
+def test_sink_conforms_under_consistency_key(name: str, connections: int, case: Callable[[World], None]) -> None:
+    with harness(name) as target:
+        world = World(target, partitions=PARTITIONS, connections=connections)
         try:
             case(world)
         finally:

@@ -1,14 +1,10 @@
 """A sink killed at any of its failpoints goes on where it stood: nothing lost, nothing twice."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from fix_sink import MySqlHarness, PostgresHarness, column, harness
+from fix_sink import Child, MySqlHarness, PostgresHarness, column, harness
 
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_sinks.conformance import World, row
@@ -17,28 +13,6 @@ from tailrace_sinks.conformance_stream import Stream
 pytestmark = pytest.mark.servers
 
 POINTS = ("sink.taken", "sink.step", "sink.before_commit", "sink.after_commit")
-
-
-class Child:
-    def __init__(self, target: PostgresHarness | MySqlHarness, log: EmbeddedLog, last: int, folder: Path) -> None:
-        url = target.url if isinstance(target, PostgresHarness) else mysql_url(target)
-        script = str(Path(__file__).parent.parent / "fix_sink_child.py")
-        self.command = [sys.executable, script, str(log.path), url, str(last), "3"]
-        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
-        self.environment = {**os.environ, "PYTHONPATH": path}
-        self.folder = folder
-
-    def run(self, failpoint: str) -> int:
-        environment = {**self.environment, "TAILRACE_FAILPOINT": failpoint}
-        done = subprocess.run(self.command, env=environment, timeout=60, capture_output=True, text=True, check=False)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        return done.returncode
-
-
-def mysql_url(target: MySqlHarness) -> str:
-    url = target.url
-    password = url.password.reveal() if url.password else ""
-    return f"mysql://{url.user}:{password}@{url.host}:{url.port}/{url.database}?progress={target.progress}"
 
 
 @pytest.mark.timeout(240)

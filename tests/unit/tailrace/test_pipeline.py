@@ -44,6 +44,23 @@ def test_the_embedded_log_lies_in_the_state_folder_unless_it_has_a_path(tmp_path
         log.close()
 
 
+def test_a_new_embedded_log_has_partitions_for_every_connection_and_keeps_them(tmp_path: Path) -> None:
+    state, several = StateFolder(tmp_path), {"consistency": "key", "connections": 3}
+    pipeline = parse_settings(
+        {"name": "shop", "source": {"url": "mysql://h/d"}, "sinks": [{"name": "a", "url": "mysql://h/e", **several}]}
+    )
+    config = sink_config(pipeline, pipeline.sinks[0], "id")
+    assert (config.consistency, config.connections) == ("key", 3)
+    for settings_, expected in ((pipeline, 3), (settings("mysql://h/d", "mysql://h/e"), 3)):
+        log = open_event_log(settings_, state)
+        assert log.partitions == expected
+        writer = log.writer("shop", ["a"])
+        writer.open()
+        writer.ensure_topics({"shop.d.t": log.partitions})
+        writer.close()
+        log.close()
+
+
 @pytest.mark.parametrize("url", ["postgresql://h/d", "mysql://h/d", "mariadb://h/d"])
 def test_a_source_is_made_without_connecting(url: str, tmp_path: Path) -> None:
     source = open_source(settings(url), StateFolder(tmp_path))

@@ -205,7 +205,7 @@ def test_keys_of_one_engine_are_refused_for_the_other() -> None:
 def test_more_connections_need_consistency_key_and_sinks_have_different_names() -> None:
     sink = '{name: a, url: "mysql://h/", connections: 2}'
     text = f'name: s\nsource: {{url: "mysql://h/d"}}\nsinks: [{sink}]\n'
-    assert "consistency: key" in problems(text)[0]
+    assert "consistency: transaction commits whole source transactions, and so uses one connection" in problems(text)[0]
     text = text.replace(f"[{sink}]", "[{name: a, url: mysql://h/}, {name: a, url: mysql://h/}]")
     assert "two sinks have the name a" in problems(text)[0]
 
