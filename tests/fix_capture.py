@@ -83,7 +83,7 @@ class LogReading:
         return out
 
     def events(self) -> Iterator[tuple[str, Event | None, Event | None]]:
-        """(topic, key, value) with markers in between as (topic, None, {"marker": kind})."""
+        """(topic, key, value) with markers in between as (topic, None, {"marker": kind, **data})."""
         for record in self.records():
             batches = {(b.topic, b.partition): wire.frames(b.frames) for b in self._reader.read(record)}
             first = {(r.topic, r.partition): r.first for r in record.ranges}
@@ -95,7 +95,7 @@ class LogReading:
                         until = offset - first[place]
                         yield from self._decoded(marker.topic, batches[place][told[place] : until])
                         told[place] = max(told[place], until)
-                yield marker.topic, None, {"marker": marker.kind}
+                yield marker.topic, None, {"marker": marker.kind, **marker.data}
             for place, frames in batches.items():
                 yield from self._decoded(place[0], frames[told[place] :])
 
@@ -117,6 +117,24 @@ class LogReading:
         return out
 
 
+def _columns(schema: Event) -> dict[str, str]:
+    """Column → JSON text of its Avro type."""
+    after = next(field for field in schema["fields"] if field["name"] == "after")
+    record = next(branch for branch in after["type"] if branch != "null")
+    if not isinstance(record, dict):
+        before = next(field for field in schema["fields"] if field["name"] == "before")
+        record = next(branch for branch in before["type"] if branch != "null")
+    return {field["name"]: json.dumps(field["type"]) for field in record["fields"]}
+
+
+def _evolved(row: Event, names: dict[str, str], marker: Event) -> Event:
+    """A row that exists, under the columns that a schema marker announces."""
+    renamed, defaults = marker.get("renamed") or {}, marker.get("defaults") or {}
+    known = {renamed.get(name, name): value for name, value in row.items()}
+    told = {name: int(text) if '"int"' in names[name] else text for name, text in defaults.items()}
+    return {name: known.get(name, told.get(name)) for name in names}
+
+
 def rebuild(log: EventLog) -> dict[str, dict[str, Event]]:
     """Tables by topic, rows by key text, as the events say; keyless rows by their own text with a running number."""
     tables: dict[str, dict[str, Event]] = {}
@@ -127,6 +145,9 @@ def rebuild(log: EventLog) -> dict[str, dict[str, Event]]:
         if "marker" in value:
             if value["marker"] in ("truncate", "reload"):
                 rows.clear()
+            elif value["marker"] == "schema":
+                names = _columns(json.loads(log.registry.schema(value["value_schema_id"])))
+                tables[topic] = {place: _evolved(row, names, value) for place, row in rows.items()}
             continue
         place = json.dumps(key, default=str)
         if value["op"] == "d":

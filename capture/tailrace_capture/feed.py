@@ -19,14 +19,14 @@ from tailrace_capture.load_state import TableLoad
 from tailrace_capture.publish import AbandonWork, ChunkWork, Mark, Publisher, StreamWork, Work, stop_note
 from tailrace_capture.side_topics import SideTopics
 from tailrace_capture.snapshot import LiveLoad, LoadPlanner
-from tailrace_capture.source import Resume, TableFeed, Transaction
+from tailrace_capture.source import Resume, SchemaChange, TableFeed, Transaction
 from tailrace_capture.tables import TableRegister
 from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_log.log import Batch, CommitRecord, Marker, MarkerKind
 from tailrace_schemas.errors import TableStopError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import Position
-from tailrace_schemas.table import TableId, TableSchema
+from tailrace_schemas.table import TableId
 
 log = logging.getLogger("tailrace.capture")
 
@@ -36,7 +36,8 @@ IDLE_SECONDS = 1.0  # how often a position without changes of ours is written
 
 
 class Feed:
-    """See the module. `keepalive`: the engine sets it; called while the stream waits, many times a second."""
+    """See the module. The engine sets `keepalive`, called while the stream waits, many times a second, and `settled`:
+    no table is known to differ at the source from what the log says of it."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Feed:
         self.resume = resume
         self.keepalive: Callable[[], None] = lambda: None
         self.stopping = False
+        self.settled = False
         self.durable: Position = resume.position
         self.transactions = 0
         self._changed = threading.Condition()
@@ -65,6 +67,7 @@ class Feed:
         self._cut_at = time.monotonic()
         self._source_ms = 0
         self._marks: list[Mark] = []
+        self._layouts: dict[TableId, str] = {}
         self._marks_before = 0
         self._requests: list[Callable[[], None]] = []
         publisher.on_durable = self._on_durable
@@ -76,19 +79,33 @@ class Feed:
         """Captured tables that are not stopped."""
         return self._register.feeds
 
-    def change_schema(self, schema: TableSchema) -> TableFeed:
+    def change_schema(self, change: SchemaChange) -> TableFeed:
         """The table has this schema from here on: registers it, announces it, returns the feed to append to. A table
-        in mid-load starts again (its chunks were read under the old schema)."""
-        feed = self._register.describe(schema)
-        self._mark("schema", feed, {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id})
-        self._side.schema_change(feed, "ALTER", str(self._at))
-        if self._planner.loading(schema.table):
+        in mid-load starts again (its chunks were read under the old schema); then sinks empty it first."""
+        schema = change.schema
+        feed = self._register.describe(schema, change.layout)
+        self._layouts.pop(schema.table, None)
+        data: dict[str, object] = {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id}
+        if change.reload or self._planner.loading(schema.table):
             self.reload(schema.table)
+            data["reload"] = True
+        if change.renamed is not None:
+            data["renamed"] = dict(change.renamed)
+        if change.defaults:
+            data["defaults"] = dict(change.defaults)
+        self._mark("schema", feed, data, layout=change.layout)
+        self._side.schema_change(feed, "ALTER", str(self._at))
         return feed
+
+    def note_layout(self, table: TableId, layout: str) -> None:
+        """The engine's note has changed, the schema has not."""
+        self._register.feeds[table].layout = layout
+        self._layouts[table] = layout
 
     def announce(self, feed: TableFeed, load: TableLoad) -> None:
         """A table new to the log: its schema stands before its first record."""
-        self._mark("schema", feed, {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id}, load=load)
+        data: dict[str, object] = {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id}
+        self._mark("schema", feed, data, load=load, layout=feed.layout)
         self._side.schema_change(feed, "CREATE", str(self._at))
 
     def stop_table(self, table: TableId, error: TableStopError) -> None:
@@ -135,9 +152,10 @@ class Feed:
         data: dict[str, object],
         bounds: list[list[str]] | None = None,
         load: TableLoad | None = None,
+        layout: str = "",
     ) -> None:
         marker = Marker(kind, *feed.schema.table, feed.topic, feed.buffer.counts_now(), data)
-        self._marks.append(Mark(marker, bounds, load))
+        self._marks.append(Mark(marker, bounds, load, layout))
 
     # --- the stream
 
@@ -303,7 +321,8 @@ class Feed:
         self._cut, self._cut_at = position, time.monotonic()
         if open_id is None:
             batches = batches + self._side.take()
-        self._put(StreamWork(batches, str(position), marks, open_id, ordinals, self._source_ms))
+        layouts, self._layouts = self._layouts, {}
+        self._put(StreamWork(batches, str(position), marks, open_id, ordinals, self._source_ms, layouts))
 
     def _put(self, work: Work) -> None:
         self._publisher.put(work, self._pause)

@@ -3,8 +3,9 @@
 Pure values. The publisher applies changes in log order and writes the whole state of every table a record changes;
 `restore` folds the records from the last complete state to the last into the state to resume with.
 
-In a record: table name as JSON `["schema","table"]` → {state, rows, bounds, chunks, snapshots, error}. `chunks` is one
-letter a chunk: `n` no snapshot, `d` rows in the log. `snapshots`: chunk → [snapshot, past] of those not forgotten.
+In a record: table name as JSON `["schema","table"]` → {state, rows, bounds, chunks, snapshots, error, schema, layout}.
+`chunks` is one letter a chunk: `n` no snapshot, `d` rows in the log. `snapshots`: chunk → [snapshot, past] of those not
+forgotten. `schema`: id of the value schema announced last; `layout`: the engine's note beside it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class TableLoad:
     chunks: list[str] = field(default_factory=list)
     snapshots: dict[int, tuple[str, str]] = field(default_factory=dict)
     error: dict[str, str] = field(default_factory=dict)
+    value_id: int = 0
+    layout: str = ""
 
     @staticmethod
     def fresh(bounds: list[list[str]]) -> TableLoad:
@@ -68,6 +71,10 @@ class TableLoad:
             out["snapshots"] = {str(chunk): list(pair) for chunk, pair in self.snapshots.items()}
         if self.error:
             out["error"] = self.error
+        if self.value_id:
+            out["schema"] = self.value_id
+        if self.layout:
+            out["layout"] = self.layout
         return out
 
     @staticmethod
@@ -79,6 +86,8 @@ class TableLoad:
             chunks=list(data.get("chunks", "")),
             snapshots={int(chunk): (pair[0], pair[1]) for chunk, pair in data.get("snapshots", {}).items()},
             error=data.get("error", {}),
+            value_id=data.get("schema", 0),
+            layout=data.get("layout", ""),
         )
 
 

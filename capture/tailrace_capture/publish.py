@@ -28,17 +28,19 @@ RETRY_SECONDS = 1.0
 @dataclass(slots=True)
 class Mark:
     """A marker and what it does to the table's load state: a reload restarts it with `bounds`, `load` is the state of a
-    table new to the log. Marker and state change stand in one record (rule C2)."""
+    table new to the log, `layout` goes with a schema. Marker and state change stand in one record (rule C2)."""
 
     marker: Marker
     bounds: list[list[str]] | None = None
     load: TableLoad | None = None
+    layout: str = ""
 
 
 @dataclass(slots=True)
 class StreamWork:
     """A cut of the stream. `open_id` is None when it ends at a source commit; then `position` is past that commit.
-    Otherwise `position` is still before the open transaction and `ordinals` of its events are in the log with this."""
+    Otherwise `position` is still before the open transaction and `ordinals` of its events are in the log with this.
+    `layouts`: notes of the engine that changed without a schema change."""
 
     batches: list[Batch]
     position: str
@@ -46,6 +48,7 @@ class StreamWork:
     open_id: str | None = None
     ordinals: int = 0
     source_ms: int = 0
+    layouts: dict[TableId, str] = field(default_factory=dict[TableId, str])
 
 
 @dataclass(slots=True)
@@ -263,12 +266,18 @@ class Publisher:
             table = TableId(mark.marker.schema, mark.marker.table)
             if mark.load is not None:
                 self.loads[table] = mark.load
+            if mark.marker.kind == "schema":
+                self.loads[table].value_id = mark.marker.data["value_schema_id"]
+                self.loads[table].layout = mark.layout
             elif mark.bounds is not None:
                 self._restart(table, mark.bounds)
             elif mark.marker.kind == "stopped":
                 self.loads[table].stop(mark.marker.data)
             else:
                 continue
+            changed.add(table)
+        for table, layout in work.layouts.items():
+            self.loads[table].layout = layout
             changed.add(table)
         return changed
 

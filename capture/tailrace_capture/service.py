@@ -21,7 +21,7 @@ from tailrace_capture.load_state import TableLoad, restore
 from tailrace_capture.publish import Publisher, StreamWork
 from tailrace_capture.side_topics import SideTopics
 from tailrace_capture.snapshot import LoadPlanner
-from tailrace_capture.source import Resume, Source
+from tailrace_capture.source import Resume, SchemaChange, Source
 from tailrace_capture.tables import TableRegister
 from tailrace_log.frames import Clock
 from tailrace_log.log import EventLog
@@ -184,16 +184,23 @@ class _Run:
             known = publisher.loads.get(table)
             if known is not None and known.state == "stopped" and not (self._first and load_new):
                 continue
-            table_feed = register.describe(schema)
             in_slices = not schema.key or len(planner.together(table)) > 1
             if known is None:
+                table_feed = register.describe(schema, self._source.layout(table))
                 load = planner.plan(table_feed) if load_new else TableLoad("streaming")
                 feed.announce(table_feed, load)
                 if load_new and in_slices:
                     again.append(table)
-            elif known.state == "stopped" or table in joined:
+                continue
+            # As the log knows it: what has become of it since is found in the stream, at its place.
+            before = register.announced(known.value_id)
+            table_feed = register.describe(before, known.layout)
+            if known.state == "stopped" or table in joined:
                 log.warning("table starts again", extra={"table": str(table), "was": known.error.get("code", "")})
-                again.append(table)
+                if schema == before:
+                    again.append(table)
+                else:
+                    feed.change_schema(SchemaChange(schema, self._source.layout(table), renamed={}, reload=True))
             elif known.state == "loading":
                 planner.adopt(table_feed, known)
                 if not known.loaded and (in_slices or self._settings.mode == "full-load"):
@@ -254,6 +261,7 @@ class _Run:
             self._show(feed, planner, publisher)
             current = (
                 target is not None
+                and feed.settled
                 and feed.durable.contains(target)
                 and not planner.lives
                 and all(load.state != "loading" for load in list(publisher.loads.values()))

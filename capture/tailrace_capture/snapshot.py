@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Literal
 
 from tailrace_capture.load_state import TableLoad
 from tailrace_capture.publish import ChunkWork, Publisher
-from tailrace_capture.source import ChunkRows, KeyOrder, Snapshot, SnapshotReader, Source, TableFeed, TableMovedError
+from tailrace_capture.source import (
+    ChunkRows,
+    KeyOrder,
+    SchemaChange,
+    Snapshot,
+    SnapshotReader,
+    Source,
+    TableFeed,
+    TableMovedError,
+)
 from tailrace_log.log import Batch
 from tailrace_schemas.errors import RetryableError, TableStopError
 from tailrace_schemas.failpoint import failpoint
@@ -441,7 +450,7 @@ def _restart(feed: Feed, table: TableId, moved: TableMovedError) -> Callable[[],
         if moved.schema is None:
             feed.table_gone(table)
         elif moved.schema != feed.tables[table].schema:
-            feed.change_schema(moved.schema)
+            feed.change_schema(SchemaChange(moved.schema, moved.layout, renamed={}, reload=True))
         else:
             feed.reload(table)
 

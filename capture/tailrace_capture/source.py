@@ -17,8 +17,8 @@ The core (`service.py`, `feed.py`, `snapshot.py`, `publish.py`) knows no engine;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tailrace_log.frames import TopicBuffer
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class TableFeed:
     """One captured table as it is now: its schema, its registered schema ids, and the buffer its records go to.
 
-    A schema change makes a new TableFeed with the same buffer. `key_id` is 0 for a keyless table.
+    A schema change makes a new TableFeed with the same buffer. `key_id` is 0 for a keyless table. `layout`: the
+    engine's own note about the table as `schema` describes it; it is kept in the log with the schema.
     """
 
     schema: TableSchema
@@ -43,6 +44,20 @@ class TableFeed:
     key_id: int
     value_id: int
     buffer: TopicBuffer
+    layout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """From one description of a table to the next. `renamed`: old column name → new, None where the engine cannot tell;
+    `defaults`: added column → text of the value that rows which exist hold, where that is not NULL; `reload`: the table
+    starts again, since what became of its rows is told by no event."""
+
+    schema: TableSchema
+    layout: str = ""
+    renamed: Mapping[str, str] | None = None
+    defaults: Mapping[str, str] = field(default_factory=dict[str, str])
+    reload: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +104,11 @@ class ChunkRows:
 
 class TableMovedError(Exception):
     """The table was rewritten, re-created or altered under the snapshot: the chunk counts for nothing and the table
-    starts again (rule B9). `schema`: its description now, None when it is gone."""
+    starts again (rule B9). `schema` and `layout`: its description now, None when it is gone."""
 
-    def __init__(self, schema: TableSchema | None) -> None:
+    def __init__(self, schema: TableSchema | None, layout: str = "") -> None:
         super().__init__("table moved")
-        self.schema = schema
+        self.schema, self.layout = schema, layout
 
 
 class SnapshotReader(Protocol):
@@ -146,6 +161,9 @@ class Source(Protocol):
 
     def tables(self) -> list[TableSchema]:
         """The selected tables as the catalogue describes them now."""
+
+    def layout(self, table: TableId) -> str:
+        """The engine's note about a table as `tables` described it last (`TableFeed.layout`)."""
 
     def prepare(self, start: str | None) -> Position:
         """At the very first start, where changes are captured: make what streaming needs (slot, publication) and return

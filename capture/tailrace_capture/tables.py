@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tailrace_capture.source import TableFeed
 from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_log.log import Batch, EventLog, LogWriter
-from tailrace_schemas.avro import key_schema, value_schema
+from tailrace_schemas.avro import key_schema, table_of, value_schema
 from tailrace_schemas.position import Position
 from tailrace_schemas.table import TableId, TableSchema
 from tailrace_schemas.topic import data_topic
@@ -27,7 +27,11 @@ class TableRegister:
         self.topics: dict[TableId, str] = {}
         self.partitions: dict[str, int] = {}
 
-    def describe(self, schema: TableSchema) -> TableFeed:
+    def announced(self, value_id: int) -> TableSchema:
+        """The description that the log announced under this schema id."""
+        return table_of(self._log.registry.schema(value_id))
+
+    def describe(self, schema: TableSchema, layout: str) -> TableFeed:
         """Register `schema` as the table's present one, and return the table's feed."""
         prefix, table = self._log.prefix, schema.table
         topic = data_topic(prefix, table)
@@ -36,7 +40,7 @@ class TableRegister:
         key = key_schema(prefix, schema)
         key_id = 0 if key is None else registry.register(f"{topic}-key", json.dumps(key, ensure_ascii=False))
         buffer = self._buffer(table, topic, not schema.key)
-        feed = TableFeed(schema, topic, key_id, value_id, buffer)
+        feed = TableFeed(schema, topic, key_id, value_id, buffer, layout)
         buffer.table = feed
         self.feeds[table] = feed
         return feed

@@ -7,6 +7,8 @@ new schema; if not (it is ahead of the stream), the table map alone does.
 
 from __future__ import annotations
 
+import re
+import time
 from typing import Any
 
 from pymysql.connections import Connection
@@ -17,10 +19,11 @@ from tailrace_capture.mysql import table_map as tm
 from tailrace_capture.mysql.binlog import Query
 from tailrace_capture.mysql.connection import ask, is_mariadb, literal, server_version
 from tailrace_capture.mysql.native import UTF8, Charsets
-from tailrace_capture.source import TableFeed
+from tailrace_capture.mysql.widening import keeps_values
+from tailrace_capture.source import SchemaChange, TableFeed
 from tailrace_schemas.errors import StopError, TableStopError
 from tailrace_schemas.position import FilePlace
-from tailrace_schemas.table import Engine, TableId, TableSchema
+from tailrace_schemas.table import Column, Engine, TableId, TableSchema
 
 _TEXT_CODECS = {
     "latin1": "cp1252",
@@ -30,6 +33,12 @@ _TEXT_CODECS = {
     "ujis": "euc_jp",
     "sjis": "shift_jis",
 }
+# Words of ALTER statements since a table's layout was last compared; not those that speak of keys and the like.
+_WORDS = re.compile(
+    r"\b(default|(?:add|drop)(?!\s+(?:index|key|primary|foreign|constraint|check|partition|unique|fulltext|spatial)\b))\b"
+)
+_COLUMN_WORDS = {"add", "drop"}
+LOOK_SECONDS = 1.0
 
 
 class Layouts:
@@ -39,7 +48,9 @@ class Layouts:
         self._side, self._charsets = side, charsets
         self._mariadb = is_mariadb(side)
         self._engine: Engine = "mariadb" if self._mariadb else "mysql"
-        self._altered: set[TableId] = set()
+        self._seen: list[TableSchema] = []
+        self._seen_at: FilePlace | None = None
+        self._looked_at = -LOOK_SECONDS
 
     def plan(self, body: bytes, feed: Feed) -> images.Plan | None:
         """The plan for a TABLE_MAP body; None when the table is not captured, or stops here."""
@@ -58,6 +69,8 @@ class Layouts:
     def _fitting(self, table_feed: TableFeed, layout: tm.TableMap, feed: Feed) -> TableFeed:
         """A TableFeed whose schema agrees with the layout."""
         if not plan.differences(table_feed.schema, layout, self._charsets):
+            if table_feed.layout:
+                self._unchanged(table_feed, feed)
             return table_feed
         schema = self.describe(layout.table)
         if schema is None or plan.differences(schema, layout, self._charsets):
@@ -65,25 +78,24 @@ class Layouts:
         if table_feed.buffer.judged:
             # Chunks may have been read under the newer schema already: see `Stream._decide`.
             return TableFeed(schema, table_feed.topic, table_feed.key_id, table_feed.value_id, table_feed.buffer)
-        return self._change(table_feed.schema, schema, feed)
+        return self._change(table_feed, schema, feed)
 
-    def _change(self, old: TableSchema, new: TableSchema, feed: Feed) -> TableFeed:
-        """Announce the schema; a column that came with a value of its own for the rows already there makes the table
-        start again, since no event carries those values."""
-        changed = feed.change_schema(new)
-        self._altered.discard(new.table)
-        names = {column.name for column in old.columns}
-        added = [column for column in new.columns if column.name not in names]
-        if added and self._fills_rows(
-            new.table, [c.name for c in added if c.nullable], any(not c.nullable for c in added)
-        ):
-            feed.reload(new.table)
-        return changed
+    def _change(self, now: TableFeed, new: TableSchema, feed: Feed) -> TableFeed:
+        """Announce the schema. The table starts again where no event carries what became of its rows: columns went and
+        others came (renamed, or not: nobody tells), one came with values of its own, or values were converted."""
+        old, words = now.schema, set(now.layout.split())
+        here, before = {column.name for column in new.columns}, {column.name for column in old.columns}
+        added = [column for column in new.columns if column.name not in before]
+        converted = any(c.name in here and not keeps_values(c, new.column(c.name)) for c in old.columns)
+        renamed: dict[str, str] | None = {} if added and before - here else None
+        fills = bool(added) and ("default" in words or self._fills_rows(new.table, added))
+        reload = converted or renamed is not None or fills or words >= _COLUMN_WORDS
+        return feed.change_schema(SchemaChange(new, renamed=renamed, reload=reload))
 
-    def _fills_rows(self, table: TableId, nullable: list[str], required: bool) -> bool:
-        if required:
+    def _fills_rows(self, table: TableId, added: list[Column]) -> bool:
+        if any(not column.nullable for column in added):
             return True
-        names = ", ".join(literal(name) for name in nullable)
+        names = ", ".join(literal(column.name) for column in added)
         found = ask(
             self._side,
             "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE (TABLE_SCHEMA, TABLE_NAME) = (%s, %s)"
@@ -91,7 +103,7 @@ class Layouts:
             " AND EXTRA NOT LIKE '%%GENERATED%%' AND EXTRA NOT LIKE '%%PERSISTENT%%'",
             tuple(table),
         )
-        return int(found[0][0]) < len(nullable)
+        return int(found[0][0]) < len(added)
 
     def describe(self, table: TableId) -> TableSchema | None:
         """
@@ -122,33 +134,70 @@ class Layouts:
             )
         )
 
-    def altered(self, tables: list[TableId]) -> None:
-        """An ALTER has passed: the next table map tells, or the catalogue once the stream is at the end of the log."""
-        self._altered.update(tables)
+    def altered(self, tables: list[TableId], text: str, feed: Feed) -> None:
+        """An ALTER has passed: the next table map tells, or the catalogue (`settle`). Until then its telling words are
+        the table's note in the log."""
+        for table in tables:
+            words = {"altered", *_WORDS.findall(text.lower()), *feed.tables[table].layout.split()}
+            feed.note_layout(table, " ".join(sorted(words)))
+        self._seen = [schema for schema in self._seen if schema.table not in tables]  # seen before this
+        feed.settled = False
 
-    def refresh(self, table: TableId, feed: Feed) -> None:
-        """Take the catalogue's description now."""
+    def replaced(self, table: TableId, feed: Feed) -> None:
+        """Another table has taken this name: its rows are loaded."""
         try:
             schema = self.describe(table)
         except TableStopError as error:
             feed.stop_table(table, error)
             return
-        if schema is not None and schema != feed.tables[table].schema:
-            feed.change_schema(schema)
+        if schema is None or schema == feed.tables[table].schema:
+            feed.reload(table)
+        else:
+            feed.change_schema(SchemaChange(schema, renamed={}, reload=True))
 
-    def idle(self, feed: Feed, place: FilePlace) -> None:
-        """The stream is at the end of the log, `place`: altered tables that no row has touched since get their new
-        schema, if the log still ends there (else a row of another layout may be on its way)."""
-        for table in [table for table in self._altered if table in feed.tables]:
-            old = feed.tables[table].schema
+    def settle(self, feed: Feed, place: FilePlace) -> None:
+        """The stream stands between two groups, and everything before `place` has passed. Altered tables that no row
+        has touched since get the description that the catalogue had when the source's log ended there or before."""
+        if feed.settled:
+            return
+        if self._seen_at is None:
+            self._look(feed)
+        if self._seen_at is None or not self._seen_at.at_or_before(place):
+            return
+        for schema in self._seen:
+            now = feed.tables.get(schema.table)
+            if now is None or not now.layout:
+                continue
+            if schema == now.schema:
+                self._unchanged(now, feed)
+            else:
+                self._change(now, schema, feed)
+        self._seen, self._seen_at = [], None
+
+    def _look(self, feed: Feed) -> None:
+        altered = [now.schema.table for now in feed.tables.values() if now.layout]
+        feed.settled = not altered
+        if not altered or time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        for table in altered:
             try:
                 schema = self.describe(table)
             except TableStopError as error:
                 feed.stop_table(table, error)
                 continue
-            if schema is not None and schema != old and log_end(self._side) == place:
-                self._change(old, schema, feed)
-        self._altered.clear()
+            if schema is not None:
+                self._seen.append(schema)
+        self._seen_at = log_end(self._side)
+
+    @staticmethod
+    def _unchanged(table_feed: TableFeed, feed: Feed) -> None:
+        """Altered, and looks as before; yet a column may have gone and come back without its values."""
+        table = table_feed.schema.table
+        words = set(table_feed.layout.split())
+        feed.note_layout(table, "")
+        if words >= _COLUMN_WORDS:
+            feed.reload(table)
 
     def text(self, query: Query) -> str:
         """A statement's text, by the character set that its writer used."""

@@ -163,6 +163,9 @@ class MySqlSource:
                 self._kind = GtidPosition if mode == "ON" else FilePosition
         return self._kind
 
+    def layout(self, table: TableId) -> str:  # noqa: ARG002 - nothing to say until the stream meets an ALTER
+        return ""
+
     def prepare(self, start: str | None) -> Position:
         if ask(self.sql, "SELECT @@GLOBAL.log_bin")[0][0] == 0:
             raise StopError("the source writes no binary log", code="LOG_BIN", hint="start the server with --log-bin")

@@ -21,7 +21,7 @@ from tailrace_capture.mysql.progress import Gtid, Progress
 from tailrace_capture.mysql.protocol import DumpClient, Packets, error_of
 from tailrace_capture.mysql.stop import statement_error, stop_error
 from tailrace_capture.mysql.xa import ROW_EVENTS
-from tailrace_capture.source import TableFeed, Transaction
+from tailrace_capture.source import SchemaChange, TableFeed, Transaction
 from tailrace_schemas.errors import SourceUnavailableError, StopError
 from tailrace_schemas.position import FilePlace, FilePosition
 from tailrace_schemas.table import TableId
@@ -90,6 +90,7 @@ class Stream:
             SourceUnavailableError: the connection ended; StopError and the like: a person is needed.
         """
         feed, packets = self._feed, self._packets
+        feed.settled = not any(table.layout for table in feed.tables.values())
         while not feed.stopping:
             chunk = self._client.receive(POLL_SECONDS)
             if chunk:
@@ -228,7 +229,7 @@ class Stream:
         now = self._feed.tables.get(owner.schema.table)
         if now is None or now.schema == owner.schema:
             return now is not None
-        plan.owner = self._feed.change_schema(owner.schema)
+        plan.owner = self._feed.change_schema(SchemaChange(owner.schema, renamed={}, reload=True))
         return False
 
     # --- transactions
@@ -272,6 +273,7 @@ class Stream:
             act()
         self._progress.add(group.gtid, end)
         self._feed.commit(self._progress.position())
+        self._layouts.settle(self._feed, end)
 
     def _rollback(self) -> None:
         """A rolled back transaction is in the log where it changed a table without transactions as well."""
@@ -419,7 +421,7 @@ class Stream:
             return
         if self._log_end.at_or_before(place):
             self._progress.move(place)
-            self._layouts.idle(self._feed, place)
+            self._layouts.settle(self._feed, place)
             self._feed.idle(self._progress.position())
 
     # --- statements
@@ -428,7 +430,8 @@ class Stream:
         group = self._in_group("a statement")
         if group.thread < 0:
             group.thread = query.thread
-        statement = ddl.parse_statement(self._layouts.text(query), query.database.decode("utf-8", "replace"))
+        text = self._layouts.text(query)
+        statement = ddl.parse_statement(text, query.database.decode("utf-8", "replace"))
         match statement.kind:
             case "begin":
                 group.explicit = True
@@ -447,7 +450,7 @@ class Stream:
             case "xa commit" | "xa rollback":
                 self._decide_xa(statement)
             case _:
-                self._statement(group, statement)
+                self._statement(group, statement, text)
                 if not group.explicit:
                     self._commit()
 
@@ -460,7 +463,7 @@ class Stream:
                 hint="load the tables again: tailrace drop, then tailrace run",
             )
 
-    def _statement(self, group: Group, statement: ddl.Statement) -> None:
+    def _statement(self, group: Group, statement: ddl.Statement, text: str) -> None:
         """What it does to captured tables is done at the group's end, inside its transaction."""
         captured = [table for table in statement.tables if table in self._feed.tables]
         match statement.kind:
@@ -478,7 +481,7 @@ class Stream:
                 for table in captured if statement.replace else []:
                     group.statements.append(lambda t=table: self._feed.truncate(t))  # type: ignore[misc]
             case "alter":
-                self._layouts.altered(captured)
+                self._layouts.altered(captured, text, self._feed)
             case "reload":
                 for table in captured:
                     group.statements.append(lambda t=table: self._feed.reload(t))  # type: ignore[misc]
@@ -493,7 +496,7 @@ class Stream:
         """Dropped, and made again by now: empty from here on. Else it is gone."""
         if self._layouts.exists(table):
             self._feed.truncate(table)
-            self._layouts.altered([table])
+            self._layouts.altered([table], "", self._feed)
         else:
             self._feed.table_gone(table)
 
@@ -510,9 +513,7 @@ class Stream:
         if not self._layouts.exists(table):
             self._feed.table_gone(table)
             return
-        self._layouts.refresh(table, self._feed)
-        if table in self._feed.tables:
-            self._feed.reload(table)
+        self._layouts.replaced(table, self._feed)
 
     def _data(self, captured: list[TableId], named: tuple[TableId, ...]) -> None:
         if not captured and self._layouts.have_triggers(named):

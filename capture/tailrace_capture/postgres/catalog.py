@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tailrace_capture.postgres.layout import Layout
 from tailrace_schemas import types
 from tailrace_schemas.errors import TableStopError
 from tailrace_schemas.table import Column, ForeignKey, TableId, TableSchema
@@ -146,6 +147,26 @@ WHERE f.contype = 'f' AND f.conrelid = ANY(%s) AND f.conparentid = 0 ORDER BY f.
 """
 _ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
+# A partition root has no file of its own; what its leaves hold counts.
+_LEAVES = (
+    """l.relkind = 'r' AND (l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf))"""
+)
+
+_LAYOUTS = f"""
+SELECT c.oid, c.relnatts,
+  (SELECT json_agg(json_build_array(l.oid::bigint, l.relfilenode::bigint)) FROM pg_class l WHERE {_LEAVES}),
+  (SELECT json_agg(json_build_array(attname, attnum, xmin::text::bigint)) FROM pg_attribute
+   WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+FROM pg_class c WHERE c.oid = ANY(%s)
+"""
+
+_MISSING = f"""
+SELECT c.oid, a.attname, bool_and(a.atthasmissing), array_agg(DISTINCT (a.attmissingval::text::text[])[1])
+FROM pg_class c JOIN pg_class l ON {_LEAVES}
+JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.oid = ANY(%s) GROUP BY 1, 2 HAVING bool_or(a.atthasmissing)
+"""
+
 # Ordinary tables and partition roots; a partition is published under its root's name.
 _TABLES = """
 SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -167,6 +188,7 @@ class Described:
     oid: int
     schema: TableSchema
     signature: Signature
+    layout: Layout
 
 
 def type_sql(native: str) -> sql.SQL:
@@ -190,12 +212,13 @@ def describe(connection: Rows, tables: Iterable[tuple[int, TableId]]) -> list[De
     keys: dict[int, list[tuple[str, ...]]] = {}
     for oid, names in connection.execute(_KEYS, (oids,)):
         keys.setdefault(oid, []).append(tuple(names))
+    looks = layouts(connection, oids)
     foreign: dict[int, list[ForeignKey]] = {}
     for row in connection.execute(_FOREIGN_KEYS, (oids,)):
         foreign.setdefault(row[0], []).append(_foreign_key(row))
     out = []
     for oid, table in wanted.items():
-        if oid not in attributes:
+        if oid not in attributes or oid not in looks:
             continue
         ranked = keys.get(oid, [])
         columns = tuple(
@@ -217,7 +240,20 @@ def describe(connection: Rows, tables: Iterable[tuple[int, TableId]]) -> list[De
             foreign_keys=tuple(foreign.get(oid, ())),
         )
         signature = tuple((name, type_oid, typmod) for name, type_oid, typmod, *_ in attributes[oid])
-        out.append(Described(oid, schema, signature))
+        out.append(Described(oid, schema, signature, looks[oid]))
+    return out
+
+
+def layouts(connection: Rows, oids: list[int]) -> dict[int, Layout]:
+    """Of the tables that still exist."""
+    missing: dict[int, dict[str, str | None]] = {}
+    for oid, name, everywhere, texts in connection.execute(_MISSING, (oids,)):
+        missing.setdefault(oid, {})[name] = texts[0] if everywhere and len(texts) == 1 else None
+    out = {}
+    for oid, top, files, columns in connection.execute(_LAYOUTS, (oids,)):
+        numbers = {name: (number, version) for name, number, version in columns or ()}
+        nodes = frozenset((file, node) for file, node in files or ())
+        out[oid] = Layout(nodes, numbers, top, missing.get(oid, {}))
     return out
 
 
@@ -249,7 +285,8 @@ def describe_relation(connection: Rows, now: TableSchema, signature: Signature, 
         columns.append(
             Column(name, logical_type(kind), native, nullable, collation=None if known is None else known.collation)
         )
-    return TableSchema(now.engine, now.table, tuple(columns), key, (), now.foreign_keys)
+    unique = tuple(group for group in now.unique if names.issuperset(group))
+    return TableSchema(now.engine, now.table, tuple(columns), key, unique, now.foreign_keys)
 
 
 def native_types(connection: Rows, pairs: list[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, NativeType]]:

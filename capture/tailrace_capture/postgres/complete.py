@@ -1,9 +1,9 @@
 """Changes whose new tuple lacks values that were not sent (unchanged TOAST), made whole (rule B8).
 
-From the old tuple where the replica identity is FULL; else by asking the source for those columns by the new key. What
-is read so may be newer than the change: a later event of the stream then says so again. A row that is not there any
-more is removed or moved by a later event; its columns stay named as unavailable, or hold the type's zero until then
-where they are NOT NULL and the row is new under its key.
+From the old tuple, where it is sent: whole with replica identity FULL, else its key. Otherwise by asking the source for
+those columns by the new key. What is read so may be newer than the change: a later event of the stream then says so
+again. A row that is not there any more is removed or moved by a later event; its columns stay named as unavailable, or
+hold the type's zero until then where they are NOT NULL and the row is new under its key.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def complete_change(connection: Rows, schema: TableSchema, m: bytes) -> bytes:
         old_kind = m[at : at + 1]
         old, at = read_tuple(m, at + 1)
     new, _ = read_tuple(m, at + 1)
-    if old_kind == b"O":
-        new = [then if now[0] == b"u" else now for now, then in zip(new, old, strict=True)]
+    if old_kind:
+        sent = [old_kind == b"O" or column.name in schema.key for column in schema.columns]
+        new = [then if now[0] == b"u" and had else now for now, then, had in zip(new, old, sent, strict=True)]
     missing = [n for n, (kind, _) in enumerate(new) if kind == b"u"]
     if missing:
         new = _ask(connection, schema, new, missing)

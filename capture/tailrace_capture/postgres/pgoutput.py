@@ -218,7 +218,7 @@ class Codec:
             old_key = self._key(plan, m)
         w.append(2)
         if self._tuple(plan, m, at + 1, w, False, "after.") < 0:
-            return UNCHANGED_KEY
+            return UNCHANGED_KEY if kind == 78 or self.as_it_is else INCOMPLETE
         if self.missing and not self.as_it_is and (kind == 79 or (self.whole and self.bare)):
             return INCOMPLETE
         key = self._key(plan, m)

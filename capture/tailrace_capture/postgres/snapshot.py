@@ -145,7 +145,7 @@ class PgReader:
         if not found:
             raise TableMovedError(None)
         if found[0].schema != schema:
-            raise TableMovedError(found[0].schema)
+            raise TableMovedError(found[0].schema, found[0].layout.to_text())
 
     def _check_rewritten(self, schema: TableSchema) -> None:
         """Rule B9: a rewrite leaves no event, and an older snapshot reads no rows. pg_class is read as S sees it, the

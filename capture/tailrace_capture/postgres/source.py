@@ -60,7 +60,7 @@ class PostgresSource:
         self._connection: Rows | None = None
         self._keys: Rows | None = None
         self._lock = threading.Lock()
-        self._described: dict[TableId, Described] = {}
+        self._described: dict[TableId, Described | None] = {}
         self._stream: Stream | None = None
         self._barrier: set[str] | None = None
         self._joined: frozenset[TableId] = frozenset()
@@ -113,6 +113,10 @@ class PostgresSource:
             raise unavailable(error) from error
         self._described = {described.schema.table: described for described in found}
         return [described.schema for described in found]
+
+    def layout(self, table: TableId) -> str:
+        described = self._described.get(table)
+        return "" if described is None else described.layout.to_text()
 
     def prepare(self, start: str | None) -> Position:
         tables = self.tables()
@@ -269,7 +273,7 @@ class PostgresSource:
     def _lock_holders(self) -> set[str]:
         """Rule B4: virtual transactions that may have written to a table before it was published, or whose commit the
         stream may have passed before this process began."""
-        oids = [described.oid for described in self._described.values()]
+        oids = [described.oid for described in self._described.values() if described is not None]
         with connect(self._settings.url, "tailrace barrier") as connection:
             rows = connection.execute(
                 "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND granted"

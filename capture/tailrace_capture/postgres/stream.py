@@ -14,22 +14,22 @@ from pathlib import Path
 from psycopg import sql
 
 from tailrace_capture.feed import Feed
-from tailrace_capture.postgres import catalog, pgoutput, slot
+from tailrace_capture.postgres import pgoutput, slot
 from tailrace_capture.postgres.catalog import Described, Rows
 from tailrace_capture.postgres.complete import complete_change
-from tailrace_capture.postgres.pgoutput import Codec, Plan
-from tailrace_capture.postgres.plan import build_plan
+from tailrace_capture.postgres.pgoutput import Codec
+from tailrace_capture.postgres.relations import Relations, signed
 from tailrace_capture.postgres.replication import POSTGRES_EPOCH_MICROS, ReplicationStream
 from tailrace_capture.postgres.spool import Spool
 from tailrace_capture.postgres.visibility import PgSnapshot, widen
 from tailrace_capture.source import TableFeed, Transaction
 from tailrace_schemas import wire
 from tailrace_schemas.errors import InvariantError, SourceUnavailableError, StopError, TableStopError
-from tailrace_schemas.position import LsnPosition, format_lsn, parse_lsn
+from tailrace_schemas.position import LsnPosition, format_lsn
 from tailrace_schemas.table import TableId
 
 FEEDBACK_SECONDS = 1.0
-PUBLICATION_SECONDS = 5.0
+LOOK_SECONDS = 5.0
 MESSAGES_A_TURN = 2048
 PASSED_LIMIT = 100_000
 VISIBLE_SECONDS = 0.002
@@ -50,19 +50,18 @@ class Stream:
         connection: ReplicationStream,
         side: Rows,
         feed: Feed,
-        described: dict[TableId, Described],
+        described: dict[TableId, Described | None],
         head: bytes,
         spool_folder: Path,
         whole_images: bool,
     ) -> None:
-        self._connection, self._side, self._feed, self._described = connection, side, feed, described
+        self._connection, self._side, self._feed = connection, side, feed
         self._head = head
         self._database = wire.text_bytes(side.info.dbname)
-        self._codec = Codec(self._decide)
+        self._codec = Codec(lambda plan, key: self._relations.decide(plan, key))
+        self._relations = Relations(side, feed, self._codec, described)
         self._codec.whole = whole_images
         self._spool = Spool(spool_folder)
-        self._ignored: set[int] = set()
-        self._met: set[int] = set()
         self._streamed_xid: int | None = None
         self._commit_lsn = 0
         self._xid = 0
@@ -81,6 +80,8 @@ class Stream:
         feed, codec, connection = self._feed, self._codec, self._connection
         self._last_commit, self._at = str(position.lsn), position.lsn
         feed.keepalive = self._keepalive
+        self._relations.look()
+        self._relations.settle(self._at)
         try:
             while not feed.stopping:
                 self._keepalive()
@@ -135,9 +136,11 @@ class Stream:
         if now - self._feedback_at >= FEEDBACK_SECONDS:
             self._feedback_at = now
             self._connection.feedback(self._durable())
-            if now - self._checked_at >= PUBLICATION_SECONDS:
+            if now - self._checked_at >= LOOK_SECONDS:
                 self._checked_at = now
                 self._check_publication()
+                if not self._in_transaction:
+                    self._relations.look()
 
     def _clock(self) -> None:
         """The processing time that events carry, renewed every few milliseconds."""
@@ -171,6 +174,7 @@ class Stream:
     def _server_keepalive(self, m: bytes) -> None:
         end, _, reply = _KEEPALIVE.unpack_from(m, 1)
         if not self._in_transaction and self._place_passed(end):
+            self._relations.settle(end)
             self._feed.idle(LsnPosition(max(end, self._at)))
             self._at = max(end, self._at)
         if reply:
@@ -192,7 +196,7 @@ class Stream:
                 _, _, end, _ = _COMMIT.unpack_from(m, BODY + 1)
                 self._commit(end)
             case b"R":
-                self._relation(m)
+                self._relations.relation(m, BODY + 1)
             case b"T":
                 self._truncate(m)
             case b"Y" | b"O" | b"M":
@@ -233,11 +237,12 @@ class Stream:
         self._last_commit = str(self._commit_lsn)
         self._at = max(self._at, end)
         self._feed.commit(LsnPosition(end))
+        self._relations.settle(end)
 
     def _truncate(self, m: bytes) -> None:
         count, _ = struct.unpack_from(">iB", m, BODY + 1)
         for oid in struct.unpack_from(f">{count}I", m, BODY + 6):
-            plan = self._codec.plans.get(_signed(oid))
+            plan = self._codec.plans.get(signed(oid))
             if plan is not None:
                 assert isinstance(plan.owner, TableFeed)
                 self._feed.truncate(plan.owner.schema.table)
@@ -275,55 +280,15 @@ class Stream:
         self._spool.forget(xid)
         self._commit(end)
 
-    # --- relations
-
-    def _relation(self, m: bytes) -> None:
-        oid, table, flagged, signature = parse_relation(m, BODY + 1)
-        feed = self._feed.tables.get(table)
-        known = self._described.get(table)
-        if feed is None or known is None:
-            self._ignored.add(oid)
-            self._codec.plans.pop(_signed(oid), None)
-            return
-        schema = feed.schema
-        again = oid in self._met
-        self._met.add(oid)
-        if signature != known.signature or again or oid != known.oid:
-            now = catalog.describe(self._side, [(oid, table)])
-            if now and now[0].signature == signature:
-                self._described[table] = now[0]
-                schema = now[0].schema
-            elif signature != known.signature:
-                schema = catalog.describe_relation(self._side, schema, signature, flagged)
-                self._described[table] = Described(oid, schema, signature)
-        if schema != feed.schema and not feed.buffer.judged:
-            feed = self._feed.change_schema(schema)
-        elif schema != feed.schema:
-            feed = TableFeed(schema, feed.topic, feed.key_id, feed.value_id, feed.buffer)
-        self._codec.plans[_signed(oid)] = build_plan(feed)
-
-    def _decide(self, plan: Plan, key: bytes | None) -> bool:
-        """Rule B1, asked by the codec for tables in load. A table whose relation differs from what its chunks were read
-        by starts again when a change of it is really published; that change is then dropped with it."""
-        if not self._feed.decide(plan.buffer, key):
-            return False
-        owner = plan.owner
-        assert isinstance(owner, TableFeed)
-        now = self._feed.tables.get(owner.schema.table)
-        if now is None or now.schema == owner.schema:
-            return now is not None
-        plan.owner = self._feed.change_schema(owner.schema)
-        return False
-
     # --- changes the codec could not take
 
     def _hard_change(self, m: bytes, answer: int) -> None:
         (oid,) = struct.unpack_from(">I", m, BODY + 1)
         if answer == pgoutput.UNKNOWN_RELATION:
-            if oid not in self._ignored:
+            if oid not in self._relations.ignored:
                 raise InvariantError(f"a change of relation {oid} came before its description")
             return
-        plan = self._codec.plans[_signed(oid)]
+        plan = self._codec.plans[signed(oid)]
         assert isinstance(plan.owner, TableFeed)
         schema = plan.owner.schema
         if answer == pgoutput.UNCHANGED_KEY:
@@ -369,8 +334,7 @@ class Stream:
         error.table = table
         error.position = f"lsn:{format_lsn(self._commit_lsn)}"
         self._feed.stop_table(table, error)
-        self._ignored.add(oid)
-        self._codec.plans.pop(_signed(oid), None)
+        self._relations.ignore(oid)
 
     # --- rule B2
 
@@ -397,34 +361,4 @@ class Stream:
         return {row[0] for row in rows}
 
 
-def _signed(oid: int) -> int:
-    """As the codec reads it: a signed 32-bit number."""
-    return oid - 2**32 if oid >= 2**31 else oid
-
-
-def parse_relation(m: bytes, at: int) -> tuple[int, TableId, set[str], catalog.Signature]:
-    """(oid, table, columns of the replica identity, (name, type oid, typmod) of each column) of a Relation message
-    whose oid stands at `at`."""
-    (oid,) = struct.unpack_from(">I", m, at)
-    schema, at = _text(m, at + 4)
-    name, at = _text(m, at)
-    (count,) = struct.unpack_from(">h", m, at + 1)
-    at += 3
-    columns, flagged = [], set()
-    for _ in range(count):
-        flags = m[at]
-        column, at = _text(m, at + 1)
-        type_oid, typmod = struct.unpack_from(">Ii", m, at)
-        at += 8
-        columns.append((column, type_oid, typmod))
-        if flags & 1:
-            flagged.add(column)
-    return oid, TableId(schema or "pg_catalog", name), flagged, tuple(columns)
-
-
-def _text(m: bytes, at: int) -> tuple[str, int]:
-    end = m.index(0, at)
-    return m[at:end].decode(), end + 1
-
-
-__all__ = ["Stream", "parse_lsn", "parse_relation"]
+__all__ = ["Stream"]

@@ -1,0 +1,194 @@
+"""Captured tables as the stream describes them: what a Relation message changes, and what changes without one."""
+
+from __future__ import annotations
+
+import logging
+import struct
+
+from tailrace_capture.feed import Feed
+from tailrace_capture.postgres import catalog
+from tailrace_capture.postgres.catalog import Described, Rows
+from tailrace_capture.postgres.layout import Evolution, Layout, evolve, in_between
+from tailrace_capture.postgres.pgoutput import Codec, Plan
+from tailrace_capture.postgres.plan import build_plan
+from tailrace_capture.source import SchemaChange, TableFeed
+from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.position import parse_lsn
+from tailrace_schemas.table import TableId, TableSchema
+
+log = logging.getLogger("tailrace.capture")
+
+
+class Relations:
+    """`described`: the tables in the catalogue as they were read last, None for one that is gone; `ignored`: oids whose
+    changes are not captured."""
+
+    def __init__(self, side: Rows, feed: Feed, codec: Codec, described: dict[TableId, Described | None]) -> None:
+        self._side, self._feed, self._codec, self._described = side, feed, codec, described
+        self.ignored: set[int] = set()
+        self._met: set[int] = set()
+        self._seen: list[Described] = []
+        self._seen_until = 0
+
+    def ignore(self, oid: int) -> None:
+        self.ignored.add(oid)
+        self._codec.plans.pop(signed(oid), None)
+
+    def relation(self, m: bytes, at: int) -> None:
+        """Take in the Relation message at `at`."""
+        oid, table, flagged, signature = parse_relation(m, at)
+        feed = self._feed.tables.get(table)
+        if feed is None or table not in self._described:
+            self.ignore(oid)
+            return
+        again = oid in self._met
+        self._met.add(oid)
+        known = self._described[table]
+        if again or known is None or (oid, signature) != (known.oid, known.signature):
+            known = next(iter(catalog.describe(self._side, [(oid, table)])), None)
+            self._described[table] = known
+        try:
+            shape = self._shape(feed, known, signature, flagged)
+        except TableStopError as error:
+            self._feed.stop_table(table, error)
+            self.ignore(oid)
+            return
+        self._codec.plans[signed(oid)] = build_plan(self._fitting(feed, known, shape))
+
+    def _shape(
+        self, feed: TableFeed, known: Described | None, signature: catalog.Signature, flagged: set[str]
+    ) -> TableSchema:
+        """The table as the message describes it. `known`: the table in the catalogue now.
+
+        Raises:
+            TableStopError: a type of it no longer exists.
+        """
+        if known is not None and known.signature == signature:
+            return known.schema
+        return catalog.describe_relation(self._side, feed.schema, signature, flagged)
+
+    def _fitting(self, feed: TableFeed, known: Described | None, shape: TableSchema) -> TableFeed:
+        """A feed for rows of this shape. A new shape is announced at once, but for rows that are older than what the
+        log holds: those of a table in load (see `decide`), and those of a transaction that is read again (rule C3)."""
+        change = self._change(feed, known, shape)
+        if change is not None:
+            in_past = feed.buffer.judged or self._codec.ordinal < self._codec.skip
+            if not in_past or (known is not None and change.schema == known.schema):
+                feed = self._feed.change_schema(change)
+        if feed.schema == shape:
+            return feed
+        return TableFeed(shape, feed.topic, feed.key_id, feed.value_id, feed.buffer, feed.layout)
+
+    @staticmethod
+    def _change(feed: TableFeed, known: Described | None, shape: TableSchema) -> SchemaChange | None:
+        """None for nothing. Where the catalogue has moved on and a doubt is left, the change goes there at once."""
+        old = Layout.from_text(feed.layout)
+        if known is not None and known.schema == shape:
+            found = evolve(old, known.layout, feed.schema, shape)
+            if shape == feed.schema and not found.reload:
+                return None
+            return _schema_change(shape, known.layout, found)
+        if shape == feed.schema:
+            return None
+        found, layout = in_between(old, None if known is None else known.layout, feed.schema, shape)
+        if found.reload and known is not None:
+            return _schema_change(known.schema, known.layout, found)
+        return _schema_change(shape, layout, found)
+
+    def decide(self, plan: Plan, key: bytes | None) -> bool:
+        """Rule B1, asked by the codec for tables in load. A table whose relation differs from what its chunks were read
+        by starts again when a change of it is really published; that change is then dropped with it."""
+        if not self._feed.decide(plan.buffer, key):
+            return False
+        owner = plan.owner
+        assert isinstance(owner, TableFeed)
+        now = self._feed.tables.get(owner.schema.table)
+        if now is None or now.schema == owner.schema:
+            return now is not None
+        plan.owner = self._feed.change_schema(SchemaChange(owner.schema, owner.layout, renamed={}, reload=True))
+        return False
+
+    # --- columns and storage that change while no row does
+
+    def look(self) -> None:
+        """Compare the catalogue with what the log says of each table. What differs holds from the place on where the
+        source's log ended at that moment, if the stream has not said so itself by then."""
+        if self._seen_until:
+            return
+        row = self._side.execute(
+            "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+            " ELSE pg_current_wal_insert_lsn() END::text"
+        ).fetchone()
+        assert row is not None
+        feeds = {
+            known.oid: feed
+            for table, feed in self._feed.tables.items()
+            if (known := self._described.get(table)) is not None
+        }
+        looks = catalog.layouts(self._side, list(feeds))
+        differ = [(oid, feeds[oid].schema.table) for oid, look in looks.items() if _differs(feeds[oid], look)]
+        if differ:
+            self._seen = catalog.describe(self._side, differ)
+            self._seen_until = parse_lsn(row[0])
+        self._feed.settled = not differ
+
+    def settle(self, end: int) -> None:
+        """The stream stands between two transactions, and everything before `end` has passed."""
+        if not self._seen_until or end < self._seen_until:
+            return
+        for seen in self._seen:
+            table = seen.schema.table
+            feed = self._feed.tables.get(table)
+            if feed is None or not _differs(feed, seen.layout):
+                continue
+            found = evolve(Layout.from_text(feed.layout), seen.layout, feed.schema, seen.schema)
+            self._described[table] = seen
+            if found.reload or feed.schema != seen.schema:
+                feed = self._feed.change_schema(_schema_change(seen.schema, seen.layout, found))
+                self._codec.plans[signed(seen.oid)] = build_plan(feed)
+            else:
+                self._feed.note_layout(table, seen.layout.to_text())
+        self._seen, self._seen_until = [], 0
+        self._feed.settled = True
+
+
+def _schema_change(schema: TableSchema, layout: Layout | None, found: Evolution) -> SchemaChange:
+    if found.reload:
+        extra = {"table": str(schema.table), "why": found.reload}
+        log.warning("columns of a table changed, it starts again", extra=extra)
+    text = "" if layout is None else layout.to_text()
+    return SchemaChange(schema, text, found.renamed, found.defaults, bool(found.reload))
+
+
+def _differs(feed: TableFeed, look: Layout) -> bool:
+    return Layout.from_text(feed.layout) != look
+
+
+def signed(oid: int) -> int:
+    """As the codec reads it: a signed 32-bit number."""
+    return oid - 2**32 if oid >= 2**31 else oid
+
+
+def parse_relation(m: bytes, at: int) -> tuple[int, TableId, set[str], catalog.Signature]:
+    """(oid, table, columns of the replica identity, (name, type oid, typmod) of each column) of a Relation message
+    whose oid stands at `at`."""
+    (oid,) = struct.unpack_from(">I", m, at)
+    schema, at = _text(m, at + 4)
+    name, at = _text(m, at)
+    (count,) = struct.unpack_from(">h", m, at + 1)
+    at += 3
+    columns, flagged = [], set()
+    for _ in range(count):
+        flags = m[at]
+        column, at = _text(m, at + 1)
+        type_oid, typmod = struct.unpack_from(">Ii", m, at)
+        at += 8
+        columns.append((column, type_oid, typmod))
+        if flags & 1:
+            flagged.add(column)
+    return oid, TableId(schema or "pg_catalog", name), flagged, tuple(columns)
+
+
+def _text(m: bytes, at: int) -> tuple[str, int]:
+    end = m.index(0, at)
+    return m[at:end].decode(), end + 1
