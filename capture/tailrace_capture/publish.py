@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from tailrace_capture.load_state import TableLoad, table_key
 from tailrace_capture.tables import TableRegister
 from tailrace_log.log import Batch, CommitRecord, LogWriter, Marker, OpenTransaction, RecordKind
-from tailrace_schemas.errors import LogUnavailableError, TailraceError
+from tailrace_schemas.errors import InvariantError, LogUnavailableError, TailraceError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import Position
 from tailrace_schemas.table import TableId
@@ -221,6 +221,7 @@ class Publisher:
         source_ms = self.source_ms
         if isinstance(work, StreamWork):
             batches, position = work.batches, work.position
+            self._check_forward(position)
             markers = [mark.marker for mark in work.marks]
             source_ms = max(source_ms, work.source_ms)
             open_ = None
@@ -259,6 +260,21 @@ class Publisher:
             written_ms=time.time_ns() // 1_000_000,
         )
         return record, batches
+
+    def _check_forward(self, position: str) -> None:
+        """Rule A4: what was acknowledged may be gone at the source, so a record that goes back would lose it.
+
+        Raises:
+            InvariantError
+        """
+        if self.position in ("", position) or self._parse(position).contains(self._parse(self.position)):
+            return
+        raise InvariantError(
+            "the stream went back behind what is in the log",
+            detail=f"it is at {position}, the log at {self.position}",
+            hint="nothing was written; report it with the source's kind and version",
+            position=position,
+        )
 
     def _change_loads(self, work: StreamWork) -> set[TableId]:
         changed = set()
