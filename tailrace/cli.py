@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -59,7 +61,7 @@ class Consistency(StrEnum):
     KEY = "key"
 
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="SOURCE TARGET | PIPELINE.yaml", show_default=False)]
+WORDS = "SOURCE TARGET | PIPELINE.yaml"
 Name = Annotated[str | None, typer.Option("--name", help="name of the pipeline; default: the source's database")]
 State = Annotated[Path | None, typer.Option("--state", help="folder of the pipeline's own state")]
 Tables = Annotated[list[str] | None, typer.Option("--tables", help="schema.table; % or * any run, ! excludes; repeat")]
@@ -81,6 +83,82 @@ Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="chi
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Words and flags of the commands that work on a pipeline, in the order of their --help; each takes the fields that
+    `_flags` leaves it."""
+
+    words: list[str] | None = None
+    name: Name = None
+    state: State = None
+    tables: Tables = None
+    maps: Maps = None
+    mode: ModeFlag = None
+    start: From = None
+    log: Log = None
+    until_current: UntilCurrent = False
+    consistency: ConsistencyFlag = None
+    emit_config: EmitConfig = False
+    http: Http = None
+    as_json: Json = False
+    log_level: Level = LogLevel.INFO
+    log_format: Format = LogFormat.TEXT
+    connect_timeout: Timeout = 30.0
+    supervised: Supervised = False
+
+    @property
+    def pipeline(self) -> PipelineFlags:
+        """What the pipeline is."""
+        return PipelineFlags(
+            name=self.name,
+            tables=tuple(self.tables or ()),
+            maps=tuple(self.maps or ()),
+            mode=None if self.mode is None else self.mode.value,
+            start=self.start,
+            log=self.log,
+            consistency=None if self.consistency is None else self.consistency.value,
+        )
+
+    @property
+    def working(self) -> Flags:
+        """How the command works.
+
+        Raises:
+            ConfigError: --http is not HOST:PORT.
+        """
+        return Flags(
+            as_json=self.as_json,
+            log_level=self.log_level.value,
+            log_format=self.log_format.value,
+            state=self.state,
+            until_current=self.until_current,
+            http=None if self.http is None else parse_address(self.http),
+            connect_timeout=self.connect_timeout,
+            supervised=self.supervised,
+        )
+
+
+def _flags(*without: str, metavar: str = WORDS) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Turn a function of Options into one that Typer can read: with the fields as parameters, but those `without`."""
+    words = Annotated[list[str] | None, typer.Argument(metavar=metavar, show_default=False)]
+    hints = get_type_hints(Options, include_extras=True) | {"words": words}
+    parameters = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(Options)
+        if field.name not in without
+    ]
+
+    def make(command: Callable[[Options], None]) -> Callable[..., None]:
+        def with_flags(**given: Any) -> None:
+            command(Options(**given))
+
+        with_flags.__name__, with_flags.__doc__ = command.__name__, command.__doc__
+        with_flags.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return with_flags
+
+    return make
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(version_line())  # noqa: T201
@@ -95,102 +173,46 @@ def _options(
 
 
 @app.command()
-def run(
-    words: Words = None,
-    name: Name = None,
-    state: State = None,
-    tables: Tables = None,
-    maps: Maps = None,
-    mode: ModeFlag = None,
-    start: From = None,
-    log: Log = None,
-    until_current: UntilCurrent = False,
-    consistency: ConsistencyFlag = None,
-    emit_config: EmitConfig = False,
-    http: Http = None,
-    as_json: Json = False,
-    log_level: Level = LogLevel.INFO,
-    log_format: Format = LogFormat.TEXT,
-    connect_timeout: Timeout = 30.0,
-) -> None:
+@_flags("supervised")
+def run(options: Options) -> None:
     """Load and replicate: one capture process and one process per sink, supervised."""
-    pipeline = _pipeline_flags(name, tables, maps, mode, start, log, consistency)
 
     def work() -> int:
-        settings = read_pipeline(words or [], pipeline, needs_target=True)
-        if emit_config:
-            return commands.emit_config(settings, as_json)
-        flags = _flags(as_json, log_level, log_format, state, until_current, http, connect_timeout)
-        return commands.run(settings, flags)
+        settings = read_pipeline(options.words or [], options.pipeline, needs_target=True)
+        if options.emit_config:
+            return commands.emit_config(settings, options.as_json)
+        return commands.run(settings, options.working)
 
-    _end(work, as_json, state)
+    _end(work, options.as_json, options.state)
 
 
 @app.command()
-def capture(
-    words: Words = None,
-    name: Name = None,
-    state: State = None,
-    tables: Tables = None,
-    maps: Maps = None,
-    mode: ModeFlag = None,
-    start: From = None,
-    log: Log = None,
-    until_current: UntilCurrent = False,
-    emit_config: EmitConfig = False,
-    http: Http = None,
-    as_json: Json = False,
-    log_level: Level = LogLevel.INFO,
-    log_format: Format = LogFormat.TEXT,
-    connect_timeout: Timeout = 30.0,
-    supervised: Supervised = False,
-) -> None:
+@_flags("consistency")
+def capture(options: Options) -> None:
     """One capture process, for containers: source to log."""
-    pipeline = _pipeline_flags(name, tables, maps, mode, start, log, None)
 
     def work() -> int:
-        settings = read_pipeline(words or [], pipeline, needs_target=False)
-        if emit_config:
-            return commands.emit_config(settings, as_json)
-        flags = _flags(as_json, log_level, log_format, state, until_current, http, connect_timeout, supervised)
-        return commands.capture(settings, flags)
+        settings = read_pipeline(options.words or [], options.pipeline, needs_target=False)
+        if options.emit_config:
+            return commands.emit_config(settings, options.as_json)
+        return commands.capture(settings, options.working)
 
-    _end(work, as_json, state, CAPTURE if supervised else None)
+    _end(work, options.as_json, options.state, CAPTURE if options.supervised else None)
 
 
 @app.command()
-def sink(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCE TARGET | PIPELINE.yaml NAME", show_default=False)
-    ] = None,
-    name: Name = None,
-    state: State = None,
-    tables: Tables = None,
-    maps: Maps = None,
-    mode: ModeFlag = None,
-    start: From = None,
-    log: Log = None,
-    until_current: UntilCurrent = False,
-    consistency: ConsistencyFlag = None,
-    emit_config: EmitConfig = False,
-    http: Http = None,
-    as_json: Json = False,
-    log_level: Level = LogLevel.INFO,
-    log_format: Format = LogFormat.TEXT,
-    connect_timeout: Timeout = 30.0,
-    supervised: Supervised = False,
-) -> None:
+@_flags(metavar="SOURCE TARGET | PIPELINE.yaml NAME")
+def sink(options: Options) -> None:
     """One sink process, for containers: log to target."""
-    pipeline = _pipeline_flags(name, tables, maps, mode, start, log, consistency)
+    words = options.words or []
 
     def work() -> int:
-        settings, which = _sink_words(words or [], pipeline)
-        if emit_config:
-            return commands.emit_config(settings, as_json)
-        flags = _flags(as_json, log_level, log_format, state, until_current, http, connect_timeout, supervised)
-        return commands.sink(settings, which, flags)
+        settings, which = _sink_words(words, options.pipeline)
+        if options.emit_config:
+            return commands.emit_config(settings, options.as_json)
+        return commands.sink(settings, which, options.working)
 
-    _end(work, as_json, state, sink_role((words or [""])[-1]) if supervised else None)
+    _end(work, options.as_json, options.state, sink_role((words or [""])[-1]) if options.supervised else None)
 
 
 def _sink_words(words: list[str], flags: PipelineFlags) -> tuple[PipelineSettings, str]:
@@ -206,48 +228,31 @@ def _sink_words(words: list[str], flags: PipelineFlags) -> tuple[PipelineSetting
 
 
 @app.command()
-def check(
-    words: Words = None,
-    name: Name = None,
-    state: State = None,
-    tables: Tables = None,
-    maps: Maps = None,
-    mode: ModeFlag = None,
-    log: Log = None,
-    consistency: ConsistencyFlag = None,
-    as_json: Json = False,
-    log_level: Level = LogLevel.INFO,
-    log_format: Format = LogFormat.TEXT,
-    connect_timeout: Timeout = 30.0,
-) -> None:
+@_flags("start", "until_current", "emit_config", "http", "supervised")
+def check(options: Options) -> None:
     """Preflight: everything that would stop the pipeline, with the statement that clears it. Changes nothing."""
-    pipeline = _pipeline_flags(name, tables, maps, mode, None, log, consistency)
 
     def work() -> int:
-        settings = read_pipeline(words or [], pipeline, needs_target=False)
-        return commands.check(settings, _flags(as_json, log_level, log_format, state, False, None, connect_timeout))
+        settings = read_pipeline(options.words or [], options.pipeline, needs_target=False)
+        return commands.check(settings, options.working)
 
-    _end(work, as_json, state)
+    _end(work, options.as_json, options.state)
+
+
+_NOT_OF_TAIL = "name state maps mode start log until_current consistency emit_config http supervised"
 
 
 @app.command()
-def tail(
-    words: Annotated[list[str] | None, typer.Argument(metavar="SOURCE", show_default=False)] = None,
-    tables: Tables = None,
-    as_json: Json = False,
-    log_level: Level = LogLevel.INFO,
-    log_format: Format = LogFormat.TEXT,
-    connect_timeout: Timeout = 30.0,
-) -> None:
+@_flags(*_NOT_OF_TAIL.split(), metavar="SOURCE")
+def tail(options: Options) -> None:
     """Print the changes of a source from now on. Nothing is left behind."""
 
     def work() -> int:
-        if words is None or len(words) != 1:
+        if options.words is None or len(options.words) != 1:
             raise ConfigError("say SOURCE, one URI", hint="tailrace tail postgresql://…")
-        flags = _flags(as_json, log_level, log_format, None, False, None, connect_timeout)
-        return commands.print_changes(words[0], tuple(tables or ()), flags)
+        return commands.print_changes(options.words[0], tuple(options.tables or ()), options.working)
 
-    _end(work, as_json, None)
+    _end(work, options.as_json, None)
 
 
 @app.command()
@@ -260,48 +265,6 @@ def status(state: State = None, name: Name = None, as_json: Json = False) -> Non
 def drop(state: State = None, name: Name = None, yes: Yes = False, as_json: Json = False) -> None:
     """Remove a pipeline: slot, publication, state. Shows what first; the target's tables stay."""
     _end(lambda: commands.drop(state, name, yes, as_json), as_json, None)
-
-
-def _pipeline_flags(
-    name: str | None,
-    tables: list[str] | None,
-    maps: list[str] | None,
-    mode: Mode | None,
-    start: str | None,
-    log: str | None,
-    consistency: Consistency | None,
-) -> PipelineFlags:
-    return PipelineFlags(
-        name=name,
-        tables=tuple(tables or ()),
-        maps=tuple(maps or ()),
-        mode=None if mode is None else mode.value,
-        start=start,
-        log=log,
-        consistency=None if consistency is None else consistency.value,
-    )
-
-
-def _flags(
-    as_json: bool,
-    log_level: LogLevel,
-    log_format: LogFormat,
-    state: Path | None,
-    until_current: bool,
-    http: str | None,
-    connect_timeout: float,
-    supervised: bool = False,
-) -> Flags:
-    return Flags(
-        as_json=as_json,
-        log_level=log_level.value,
-        log_format=log_format.value,
-        state=state,
-        until_current=until_current,
-        http=None if http is None else parse_address(http),
-        connect_timeout=connect_timeout,
-        supervised=supervised,
-    )
 
 
 def _end(work: Callable[[], int], as_json: bool, state: Path | None, child: str | None = None) -> None:
