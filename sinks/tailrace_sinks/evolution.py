@@ -1,8 +1,7 @@
 """What changed between two descriptions of a table, as operations a target can carry out, or a refusal to guess.
 
-Pure. A TableSchema knows names, not identities, so a renamed column looks like one dropped and one added. Postgres adds
-columns only at the end: a new name in the middle is a rename there; anywhere else the marker must say so
-(`renamed`), or the table stops.
+Pure. A TableSchema knows names, not identities, so a renamed column looks like one dropped and one added: the marker
+must say which it is (`renamed`), or the table stops.
 """
 
 from __future__ import annotations
@@ -80,9 +79,7 @@ def differences(
     gone = [name for name, now in names.items() if now not in _names(new)]
     come = [name for name in _names(new) if name not in names.values()]
     if gone and come and renamed is None:
-        if old.engine != "postgresql" or not (guessed := _renamed_in_the_middle(old, new)):
-            return Ambiguous(tuple(gone), tuple(come))
-        return differences(old, new, guessed, defaults)
+        return Ambiguous(tuple(gone), tuple(come))
     operations: list[Operation] = [RenameColumn(a, b) for a, b in names.items() if a != b]
     operations += _widened(old, new, names)
     operations += [AddColumn(new.column(name), (defaults or {}).get(name)) for name in come]
@@ -106,18 +103,6 @@ def untold(operations: list[Operation], existing: Container[str]) -> Column | No
 
 def _names(schema: TableSchema) -> list[str]:
     return [column.name for column in schema.columns]
-
-
-def _renamed_in_the_middle(old: TableSchema, new: TableSchema) -> dict[str, str]:
-    """Postgres only: names that differ at the same place while a later column is unchanged; empty where that does not
-    explain every difference."""
-    if len(old.columns) != len(new.columns):
-        return {}
-    pairs = list(zip(old.columns, new.columns, strict=True))
-    changed = [n for n, (a, b) in enumerate(pairs) if a.name != b.name]
-    same_type = all(pairs[n][0].native == pairs[n][1].native for n in changed)
-    followed = changed[-1] < len(pairs) - 1 if changed else False
-    return {pairs[n][0].name: pairs[n][1].name for n in changed} if same_type and followed else {}
 
 
 def _widened(old: TableSchema, new: TableSchema, names: Mapping[str, str]) -> list[Operation]:
