@@ -10,7 +10,7 @@ from tailrace_schemas.table import TableId
 
 
 def findings(
-    connection: Rows, tables: list[tuple[int, TableId]], slot: str, *, load: bool, stream: bool
+    connection: Rows, tables: list[tuple[int, TableId]], slot: str, publication: str, *, load: bool, stream: bool
 ) -> list[Finding]:
     out: list[Finding] = []
     version = connection.info.server_version
@@ -19,8 +19,9 @@ def findings(
             Finding("error", "VERSION", f"PostgreSQL {version // 10000} is not supported: 14 or later is needed")
         )
     if stream:
-        out += _server(connection, slot) + _role(connection)
+        out += _server(connection, slot) + _role(connection, publication)
         out += _tables(connection, tables)
+    out += _generated(connection, tables)
     if load:
         out += _readable(connection, tables)
     if not tables:
@@ -85,12 +86,17 @@ def _server(connection: Rows, slot: str) -> list[Finding]:
     return out
 
 
-def _role(connection: Rows) -> list[Finding]:
-    may = _one(connection, "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user")
-    if may:
-        return []
+def _role(connection: Rows, publication: str) -> list[Finding]:
     role = sql.Identifier(connection.info.user).as_string(connection)
-    return [Finding("error", "PRIVILEGE", "the role may not replicate", f"ALTER ROLE {role} REPLICATION")]
+    out = []
+    if not _one(connection, "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user"):
+        out.append(Finding("error", "PRIVILEGE", "the role may not replicate", f"ALTER ROLE {role} REPLICATION"))
+    there = _one(connection, "SELECT 1 FROM pg_publication WHERE pubname = %s", publication)
+    if not there and not _one(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
+        database = sql.Identifier(connection.info.dbname).as_string(connection)
+        remedy = f"GRANT CREATE ON DATABASE {database} TO {role}"
+        out.append(Finding("error", "PRIVILEGE", "the role may not create a publication", remedy))
+    return out
 
 
 _IDENTITY = """
@@ -128,6 +134,25 @@ def _tables(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding
                 )
             )
     return out
+
+
+def _generated(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding]:
+    names = dict(tables)
+    rows = connection.execute(
+        "SELECT attrelid, string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
+        " WHERE attrelid = ANY(%s) AND attgenerated <> '' AND NOT attisdropped GROUP BY attrelid",
+        (list(names),),
+    )
+    return [
+        Finding(
+            "warning",
+            "GENERATED",
+            f"generated columns of {names[oid]} are not captured: {columns}",
+            "add them to the target table yourself, generated as they are here",
+            names[oid],
+        )
+        for oid, columns in rows
+    ]
 
 
 def _readable(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding]:

@@ -85,7 +85,10 @@ class PostgresSource:
     # --- before streaming
 
     def preflight(self, load: bool, stream: bool) -> list[Finding]:
-        return preflight.findings(self.sql, self._selected(), self._settings.slot, load=load, stream=stream)
+        settings = self._settings
+        return preflight.findings(
+            self.sql, self._selected(), settings.slot, settings.publication, load=load, stream=stream
+        )
 
     def identity(self) -> dict[str, str]:
         system, timeline = self._one(
