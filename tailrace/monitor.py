@@ -101,6 +101,8 @@ def _sink(sink: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
         "rows_loaded": sink.get("rows_loaded", 0),
         "applied_seq": sink.get("applied_seq", -1),
         "retries": sink.get("retries", 0),
+        "set_aside": sink.get("set_aside", 0),
+        "stale_keys": sink.get("stale_keys", 0),
         "restarts": run.get("restarts", {}).get(sink_role(sink["name"]), 0),
         "error": sink.get("error"),
     }

@@ -95,7 +95,7 @@ def sink_process(
                 until=_until(resolved, state, options, life),
                 first_connect_seconds=None if seconds == FOREVER else seconds,
             )
-    return EXIT_DONE
+    return EXIT_ERROR if status.refused_any and not life.stop.is_set() else EXIT_DONE
 
 
 def _until(settings: PipelineSettings, state: StateFolder, options: ProcessOptions, life: Lifeline) -> Until:

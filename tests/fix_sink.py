@@ -137,11 +137,17 @@ class Child:
     """A sink in a process of its own (`fix_sink_child.py`), which `run` may kill at a failpoint."""
 
     def __init__(
-        self, target: PostgresHarness | MySqlHarness, log: EmbeddedLog, last: int, folder: Path, connections: int = 0
+        self,
+        target: PostgresHarness | MySqlHarness,
+        log: EmbeddedLog,
+        last: int,
+        folder: Path,
+        connections: int = 0,
+        on_row_error: str = "stop",
     ) -> None:
         url = target.url if isinstance(target, PostgresHarness) else mysql_url(target)
         script = str(Path(__file__).parent / "fix_sink_child.py")
-        self.command = [sys.executable, script, str(log.path), url, str(last), "3", str(connections)]
+        self.command = [sys.executable, script, str(log.path), url, str(last), "3", str(connections), on_row_error]
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
         self.environment = {**os.environ, "PYTHONPATH": path}
         self.folder = folder

@@ -1,9 +1,10 @@
-"""A sink in a process of its own, for tests that kill it: LOG_PATH TARGET_URL LAST_SEQ ROWS [CONNECTIONS of consistency key]."""
+"""A sink in a process of its own, for tests that kill it: LOG_PATH TARGET_URL LAST_SEQ ROWS [CONNECTIONS of consistency key [ON_ROW_ERROR]]."""
 
 import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.topic import commit_topic
@@ -15,10 +16,11 @@ from tailrace_sinks.sink import SinkConfig
 from tailrace_sinks.status import SinkStatus
 
 
-def main(path: str, target: str, last: str, rows: str, connections: str = "0") -> None:
+def main(path: str, target: str, last: str, rows: str, connections: str = "0", on_row_error: str = "stop") -> None:
     log = EmbeddedLog(Path(path), "conform")
     url = parse_database_url(target)
-    config = SinkConfig("shop", "replica", commit_topic(log.prefix), log.log_id)
+    word: Literal["stop", "dead_letter"] = "stop" if on_row_error == "stop" else "dead_letter"
+    config = SinkConfig("shop", "replica", commit_topic(log.prefix), log.log_id, on_row_error=word)
     if connections != "0":
         config = replace(config, consistency="key", connections=int(connections))
     module = postgres if url.engine == "postgresql" else mysql

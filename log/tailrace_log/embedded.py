@@ -13,13 +13,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 
 import zstandard
 
 from tailrace_log import sqlite_file
 from tailrace_log.embedded_registry import EmbeddedRegistry
-from tailrace_log.log import Batch, CommitRecord, SchemaRegistry, announced
+from tailrace_log.log import Batch, CommitRecord, DeadLetter, SchemaRegistry, announced
 from tailrace_schemas.errors import (
     FencedError,
     InvariantError,
@@ -368,6 +369,16 @@ class EmbeddedWriter:
         self._connection.close()
 
 
+# Made when it is first needed: a log without it is of the same format.
+_DEAD_LETTERS = """
+create table if not exists dead_letters(
+  sink text not null, target text not null, topic text not null, partition integer not null, "offset" integer not null,
+  seq integer not null, position text not null, code text not null, reason text not null, key blob, value blob,
+  unique (sink, topic, partition, "offset")
+)
+"""
+
+
 class EmbeddedReader:
     """Each call is one statement, finished before it returns: a read transaction left open would let the WAL grow."""
 
@@ -479,6 +490,28 @@ class EmbeddedReader:
             log.warning("progress not noted in the log", extra={"path": str(self._path), "error": str(error)})
             return
         self._pending.clear()
+
+    def set_aside(self, letters: list[DeadLetter]) -> None:
+        with sqlite_file.errors(self._path):
+            self._connection.execute("pragma synchronous = full")  # no later commit of the writer vouches for them
+            self._connection.execute("begin immediate")
+            try:
+                self._connection.execute(_DEAD_LETTERS)
+                self._connection.executemany(
+                    "insert into dead_letters values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+                    [astuple(letter) for letter in letters],
+                )
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")
+            self._connection.execute("pragma synchronous = normal")
+
+    def dead_letters(self) -> list[DeadLetter]:
+        with sqlite_file.errors(self._path):
+            found = self._connection.execute("select 1 from sqlite_master where name = 'dead_letters'").fetchone()
+            rows = self._connection.execute("select * from dead_letters order by rowid") if found else []
+            return [DeadLetter(*row) for row in rows]
 
     def close(self) -> None:
         """Notes the progress not noted yet."""

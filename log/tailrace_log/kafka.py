@@ -1,6 +1,7 @@
 """The event log in Apache Kafka, for pipelines of many processes: topics, a commit topic, and a schema registry.
 
     <prefix>.<schema>.<table>      data, Debezium-compatible
+    __tailrace-dead-letter.<prefix>  what targets refused
     __tailrace-commit.<prefix>     one commit record per log transaction, one partition (rule C4)
 
 The parts: `kafka_settings` (what librdkafka is told), `kafka_writer`, `kafka_reader`, `kafka_commits` (the commit
@@ -16,7 +17,7 @@ from tailrace_log.kafka_writer import KafkaWriter, Patience
 from tailrace_log.log import SchemaRegistry
 from tailrace_log.registry import ConfluentRegistry
 from tailrace_schemas.errors import ConfigError
-from tailrace_schemas.topic import commit_topic
+from tailrace_schemas.topic import commit_topic, dead_letter_topic
 
 
 class KafkaLog:
@@ -51,7 +52,7 @@ class KafkaLog:
         return KafkaWriter(self.settings, self._topics, self._commit_topic, pipeline, sinks, self._patience)
 
     def reader(self) -> KafkaReader:
-        return KafkaReader(self.settings, self._topics, self._commit_topic)
+        return KafkaReader(self.settings, self._topics, self._commit_topic, dead_letter_topic(self.prefix))
 
     def size_bytes(self) -> int:
         """-1: the brokers do not tell through this client."""

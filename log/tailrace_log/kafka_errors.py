@@ -135,8 +135,8 @@ class ErrorTrap:
         prefix = self._settings.prefix
         return (
             f"allow Create, Describe, Read, Write, Delete on topics that begin with {prefix} and"
-            f" __tailrace-commit.{prefix}; Read on groups and Describe, Write on transactional ids that begin with"
-            " tailrace."
+            f" __tailrace-commit.{prefix} and __tailrace-dead-letter.{prefix}; Read on groups and Describe, Write on"
+            " transactional ids that begin with tailrace."
         )
 
     @contextmanager

@@ -16,11 +16,12 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from tailrace_log.kafka_commits import BEYOND, GONE, Commits, Entry
 from tailrace_log.kafka_errors import ErrorTrap
 from tailrace_log.kafka_frames import take_frames
+from tailrace_log.kafka_letters import Letters
 from tailrace_log.kafka_progress import Groups, progress_group
 from tailrace_log.kafka_settings import KafkaSettings
 from tailrace_log.kafka_topics import Topics
 from tailrace_log.kafka_writer import LOOK_UP_MS
-from tailrace_log.log import Batch, CommitRecord, Range
+from tailrace_log.log import Batch, CommitRecord, DeadLetter, Range
 from tailrace_schemas.errors import LogUnavailableError, PositionLostError, StopError, TailraceError
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,9 @@ Place = tuple[str, int]
 class KafkaReader:
     """`ignored`: how many records outside announced ranges were met."""
 
-    def __init__(self, settings: KafkaSettings, topics: Topics, commit_topic: str) -> None:
+    def __init__(self, settings: KafkaSettings, topics: Topics, commit_topic: str, letter_topic: str) -> None:
         self._settings, self._topics, self._commit_topic = settings, topics, commit_topic
+        self._letters = Letters(settings, topics, letter_topic)
         self._look_up = Commits(settings, commit_topic, LOOK_UP_MS)
         self._follow = Commits(settings, commit_topic, FOLLOW_MS)
         self._data = _Data(settings, topics)
@@ -128,6 +130,14 @@ class KafkaReader:
         if entry is not None:
             self._applied[sink] = seq
             self._groups[progress_group(entry.record.pipeline, sink)].commit(entry.offset + 1)
+
+    # ---- dead letters
+
+    def set_aside(self, letters: list[DeadLetter]) -> None:
+        self._letters.write(letters)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        return self._letters.read()
 
     def close(self) -> None:
         for part in (self._groups, self._look_up, self._follow, self._data):

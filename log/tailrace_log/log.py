@@ -168,6 +168,27 @@ def announced(record: CommitRecord, firsts: dict[tuple[str, int], int], batches:
     return replace(record, ranges=ranges, markers=markers)
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One event that a target refused, and why. (sink, topic, partition, offset) names it for ever.
+
+    `target`: the table there. `seq`: the commit record it lies in; `position`: the source position of the batch that
+    was applied without it. `code`, `reason`: of the error, without values. `key`, `value`: the event as in its topic.
+    """
+
+    sink: str
+    target: str
+    topic: str
+    partition: int
+    offset: int
+    seq: int
+    position: str
+    code: str
+    reason: str
+    key: bytes | None
+    value: bytes | None
+
+
 class LogWriter(Protocol):
     """The one writer of a pipeline's log. Not thread-safe: one thread uses it."""
 
@@ -224,6 +245,21 @@ class LogReader(Protocol):
 
     def applied(self, sink: str, seq: int) -> None:
         """Tell the log that `sink` needs nothing up to and including `seq` any more (retention)."""
+
+    def set_aside(self, letters: list[DeadLetter]) -> None:
+        """Add to the dead-letter topic; durable when it returns. Never trimmed. A letter that is there already is left
+        out; only in Kafka it may stand there twice, when the process died between writing and returning.
+
+        Raises:
+            LogUnavailableError: some may be written; the same letters again.
+        """
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """All of them, in the order of their coming.
+
+        Raises:
+            LogUnavailableError: try again.
+        """
 
     def close(self) -> None: ...
 

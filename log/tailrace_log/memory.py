@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 
-from tailrace_log.log import Batch, CommitRecord, SchemaRegistry, announced
+from tailrace_log.log import Batch, CommitRecord, DeadLetter, SchemaRegistry, announced
 from tailrace_schemas.errors import FencedError, InvariantError, PositionLostError, StopError
 
 
@@ -41,6 +41,7 @@ class MemoryLog:
         self.topics: dict[str, int] = {}
         self.next_offset: dict[tuple[str, int], int] = {}
         self.progress: dict[str, int] = {}
+        self.dead_letters: dict[tuple[str, str, int, int], DeadLetter] = {}
         self.epoch = 0
 
     def writer(self, pipeline: str, sinks: list[str]) -> MemoryWriter:
@@ -124,5 +125,13 @@ class MemoryReader:
 
     def applied(self, sink: str, seq: int) -> None:
         self._log.progress[sink] = max(seq, self._log.progress.get(sink, -1))
+
+    def set_aside(self, letters: list[DeadLetter]) -> None:
+        for letter in letters:
+            place = (letter.sink, letter.topic, letter.partition, letter.offset)
+            self._log.dead_letters.setdefault(place, letter)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        return list(self._log.dead_letters.values())
 
     def close(self) -> None: ...

@@ -652,7 +652,7 @@ class Forgetful:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self.open, self.findings, self.close = sink.open, sink.findings, sink.close
+        self.open, self.findings, self.close, self.noted = sink.open, sink.findings, sink.close, sink.noted
 
     def write(self, batch: SinkBatch) -> Applied:
         self._sink.write(batch)

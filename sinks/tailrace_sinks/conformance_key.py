@@ -200,6 +200,27 @@ def a_zombie_is_fenced_in_partitions_it_has_not_met(world: World) -> None:
     assert world.rows(other) == [(1, 0, "n")]
 
 
+def of_two_sinks_of_one_epoch_one_is_fenced(world: World) -> None:
+    t, s = made(world, "t"), world.stream
+    for n in range(8):
+        s.update(t, **row(0, n + 1))
+        s.insert(t, **row(n + 1))
+    s.commit()
+    world.sink.open(take_over=True)
+    other = world.harness.sink(world.config)
+    other.open(take_over=False)
+    with suppress(StopError):
+        world.sink.write(Breaking(world.batch(1, 1), StopError("torn")))
+    world.harness.execute(f"UPDATE {world.name(t)} SET v = 77 WHERE id = 0")
+    try:
+        other.write(world.batch(1, 1))
+    except FencedError:
+        pass
+    else:
+        raise AssertionError("rows were applied twice")
+    assert (0, 77, "n") in world.rows(t)
+
+
 def an_unknown_end_of_a_batch_is_decided_by_the_target(world: World) -> None:
     t, s = made(world, "t"), world.stream
     world.harness.history("t")
@@ -274,6 +295,7 @@ KEY_CASES: list[Callable[[World], None]] = [
     no_partition_goes_past_a_marker_that_is_not_executed,
     a_batch_half_applied_goes_on_where_each_partition_stood,
     a_zombie_is_fenced_in_partitions_it_has_not_met,
+    of_two_sinks_of_one_epoch_one_is_fenced,
     an_unknown_end_of_a_batch_is_decided_by_the_target,
     the_consistency_may_change_where_nothing_is_half_applied,
     half_applied_batches_keep_the_consistency,

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tailrace_log.log import DeadLetter
 from tailrace_schemas.errors import Act, Finding, InvariantError, StopError, policy
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableSchema
@@ -51,6 +52,8 @@ class Lane(Protocol):
     def apply(self, batch: SinkBatch, moves: Sequence[Move], epoch: int, tables: Sequence[TableSchema] = ()) -> Applied:
         """One target transaction: move the rows, see that `tables` exist and fit, apply `batch`. Errors are those of
         `Sink.write`."""
+
+    def noted(self, letters: Sequence[DeadLetter]) -> None: ...
 
     def findings(self, schemas: list[TableSchema]) -> list[Finding]: ...
 
@@ -117,6 +120,9 @@ class LanesSink:
             lane.close()
         self._pool, self._progress, self._rows, self._ready = None, None, {}, set()
 
+    def noted(self, letters: Sequence[DeadLetter]) -> None:
+        self._leader.noted(letters)
+
     def findings(self, schemas: list[TableSchema]) -> list[Finding]:
         return self._leader.findings(schemas)
 
@@ -171,7 +177,7 @@ class LanesSink:
             moves = [Move(place, self._rows[place], then, batch.position) for place, then in share.then.items()]
             calls.append(_call(self._lanes[number], _part(batch, steps, schemas), moves, epoch))
         for done in self._all(calls):
-            _add(applied, done)
+            applied.add(done)
         for share in shares.values():
             self._rows.update(share.then)
 
@@ -201,7 +207,7 @@ class LanesSink:
             return
         assert self._progress is not None
         stay = whole(self._config.commit_topic, self._progress, self._progress.next_seq, self._progress.position)
-        _add(applied, self._leader.apply(_part(batch, {}, {}), [stay], epoch, new))
+        applied.add(self._leader.apply(_part(batch, {}, {}), [stay], epoch, new))
         self._follow()
         self._ready |= set(new)
 
@@ -236,7 +242,7 @@ class LanesSink:
             return
         moves = [Move(place, held, then, batch.position), *self._reached(marker, batch)]
         schemas = {number: batch.schema(number) for name, number in marker.data.items() if name == "value_schema_id"}
-        _add(applied, self._leader.apply(_part(batch, {marker.topic: (marker,)}, schemas), moves, epoch))
+        applied.add(self._leader.apply(_part(batch, {marker.topic: (marker,)}, schemas), moves, epoch))
         self._rows |= {move.place: move.then for move in moves}
         self._ready = {schema for schema in self._ready if schema.table != (marker.schema, marker.table)}
         self._follow()
@@ -295,11 +301,6 @@ def _schema_ids(share: _Share) -> set[int]:
         return {part.schema_id for pieces in share.pieces.values() for part in levels(Rows(tuple(pieces)))}
     except FAULTS as error:
         raise StopError("records of the log cannot be read", code="DECODE", detail=str(error)) from error
-
-
-def _add(applied: Applied, more: Applied) -> None:
-    for table, counts in more.tables.items():
-        applied.table(table).add(counts)
 
 
 __all__ = ["Lane", "LanesSink", "lane_of"]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar, overload
 
 import pymysql
 
-from tailrace_log.log import Marker
+from tailrace_log.log import DeadLetter, Marker
 from tailrace_schemas.errors import (
+    EventError,
     Finding,
     InvariantError,
     OutcomeUnknownError,
@@ -27,6 +29,7 @@ from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
+from tailrace_sinks.dead_letter import UNCLEAR, StaleKeys, Unclear, apply_surviving, is_partial, letters
 from tailrace_sinks.envelope import FAULTS, Q_SQL, Plan
 from tailrace_sinks.evolution import (
     UNKNOWN_DEFAULT,
@@ -43,12 +46,13 @@ from tailrace_sinks.lanes import LanesSink
 from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table, key_facts
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
+from tailrace_sinks.mysql_letters import LetterTable
 from tailrace_sinks.mysql_progress import Pending, ProgressTables, forget, progress_table
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
 from tailrace_sinks.plan import MYSQL_SQL, decode_plan
 from tailrace_sinks.progress import Held, Move, Place, whole
-from tailrace_sinks.rows import levels
+from tailrace_sinks.rows import Part, levels
 from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig, Slice, Step
 
 T = TypeVar("T")
@@ -98,6 +102,9 @@ class MySqlSink:
     def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
         self._url, self._config = url, config
         self._tables = ProgressTables(progress_table(url.options.get("progress")), config)
+        self._letters = LetterTable(self._tables.progress, config)
+        self._waiting: tuple[DeadLetter, ...] = ()
+        self._stale, self._set_aside = StaleKeys(), 0
         self._session: Session | None = None
         self._progress: Progress | None = None
         self._described: dict[TableId, TableSchema] = {}
@@ -111,11 +118,16 @@ class MySqlSink:
         self._careful = False
 
     def open(self, *, take_over: bool) -> Progress:
-        self._progress = self._opened(lambda session: self._tables.read(session, take_over=take_over))
+        found = self._opened(lambda session: self._tables.read(session, take_over=take_over))
+        self._progress = self._with_letters(found)
         return self._progress
 
     def lead(self, *, take_over: bool) -> Held:
-        return self._opened(lambda session: self._tables.read_rows(session, take_over=take_over))
+        held = self._opened(lambda session: self._tables.read_rows(session, take_over=take_over))
+        return Held(self._with_letters(held.progress), held.rows)
+
+    def _with_letters(self, progress: Progress) -> Progress:
+        return replace(progress, letters=self._waiting, set_aside=self._set_aside, stale_keys=self._stale.count)
 
     def join(self) -> None:
         self._opened(None)
@@ -137,6 +149,7 @@ class MySqlSink:
             session.run(f"USE {quote(self._tables.progress.schema)}")
             found = None if read is None else read(session)
             drops = self._read_descriptions(session)
+            self._waiting, self._stale, self._set_aside = self._letters.read(session)
             if read is not None:
                 self._drops = drops
                 self._drop_columns(session)
@@ -168,6 +181,14 @@ class MySqlSink:
         self._applies = {}
         try:
             self._read_descriptions(session)
+            _, self._stale, _ = self._letters.read(session)
+        except pymysql.MySQLError as error:
+            raise self._failed(error) from error
+
+    def noted(self, letters: Sequence[DeadLetter]) -> None:
+        session = self._open_session()
+        try:
+            self._letters.noted(session, letters)
         except pymysql.MySQLError as error:
             raise self._failed(error) from error
 
@@ -237,12 +258,12 @@ class MySqlSink:
     ) -> Applied:
         while True:
             self._table = None
-            described = dict(self._described)
+            described, stale = dict(self._described), self._stale.copy()
             try:
                 return self._apply(session, batch, moves, epoch, tables)
             except _DdlDueError as due:
                 session.run("ROLLBACK")
-                self._described = described
+                self._described, self._stale = described, stale
                 self._tables.check(session, moves, epoch)
                 self._run_ddl(session, due)
 
@@ -262,9 +283,9 @@ class MySqlSink:
             for topic, steps in slice_.steps.items():
                 for step in steps if topic not in bound else ():
                     if isinstance(step, Rows):
-                        self._apply_rows(session, step, batch, applied)
+                        self._apply_step(session, topic, step, batch, applied)
                     else:
-                        self._apply_marker(session, step, batch)
+                        self._apply_marker(session, step, batch, applied)
                     failpoint("sink.step")
         return applied
 
@@ -287,7 +308,7 @@ class MySqlSink:
         items = in_source_order(topics, batch, self._plan, Q_SQL)
         for number, item in enumerate(items):
             if isinstance(item, Marker):
-                self._apply_marker(session, item, batch)
+                self._apply_marker(session, item, batch, applied)
                 continue
             self._table = self._config.target_of(item.schema.table)
             self._prepared(session, item.schema).apply_one(session, item.change)
@@ -297,12 +318,62 @@ class MySqlSink:
             target = MySqlActions(session, self._config)
             Cascades(self._described.values()).after(item, pair, target)
 
-    def _apply_rows(self, session: Session, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
+    def _apply_step(self, session: Session, topic: str, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
+        """All rows, or under `on_row_error: dead_letter` those that the target takes."""
+        stale = self._stale.of(topic)
+        if self._config.on_row_error == "stop" and not stale:
+            self._apply_rows(session, rows, batch, applied)
+            return
+        for part in _parts(rows):
+            self._table = self._config.target_of(batch.schema(part.schema_id).table)
+            self._prepared(session, batch.schema(part.schema_id))
+        target = str(self._table)
+        outcome = apply_surviving(
+            rows,
+            stale,
+            lambda event: is_partial(event, batch.schema, self._plan),
+            lambda some, keep: self._attempt(session, some, keep, batch, applied),
+        )
+        if outcome.refused and self._config.on_row_error == "stop":
+            raise outcome.refused[0][1]
+        if outcome.refused or outcome.stale != stale:
+            found = letters(outcome, self._config.name, topic, batch, target)
+            if healed := stale - outcome.stale:
+                self._letters.heal(session, topic, healed)
+            self._letters.add(session, found, outcome.stale)
+            self._stale.set(topic, outcome.stale)
+            applied.letters += found
+            applied.stale_keys += len(outcome.stale) - len(stale)
+
+    def _attempt(
+        self, session: Session, rows: Rows, keep: bool, batch: SinkBatch, applied: Applied
+    ) -> EventError | Unclear | None:
+        """See `dead_letter.Attempt`. A savepoint takes back the rows of stages, but not the stages."""
+        done = Applied()
+        verdict: EventError | Unclear | None = None
+        session.run("SAVEPOINT tailrace_attempt")
         try:
-            parts = levels(rows)
-        except (ValueError, IndexError) as error:
-            raise StopError("records of the log cannot be read", code="DECODE", detail=str(error)) from error
-        for part in parts:
+            self._apply_rows(session, rows, batch, done)
+        except pymysql.MySQLError as error:
+            meaning = statement_error(error, self._table)
+            unique = number_of(error) in DUPLICATE
+            if not isinstance(meaning, EventError) or (unique and keep):
+                raise
+            verdict = UNCLEAR if unique else meaning
+        except EventError as error:
+            verdict = error
+        except StopError as error:
+            if keep or error.code != "ROW_MISSING":
+                raise
+            verdict = UNCLEAR
+        if keep and verdict is None:
+            applied.add(done)
+        else:
+            session.run("ROLLBACK TO SAVEPOINT tailrace_attempt")
+        return verdict
+
+    def _apply_rows(self, session: Session, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
+        for part in _parts(rows):
             schema = batch.schema(part.schema_id)
             self._table = self._config.target_of(schema.table)
             table = self._prepared(session, schema)
@@ -315,12 +386,16 @@ class MySqlSink:
 
     # ---- markers and tables
 
-    def _apply_marker(self, session: Session, marker: Marker, batch: SinkBatch) -> None:
+    def _apply_marker(self, session: Session, marker: Marker, batch: SinkBatch, applied: Applied) -> None:
         source = TableId(marker.schema, marker.table)
         self._table = self._config.target_of(source)
         if marker.kind in ("truncate", "reload"):
             if session.read_table(self._table) is not None:
                 session.run(f"DELETE FROM {quoted(self._table)}")
+            if stale := self._stale.of(marker.topic):
+                self._letters.heal(session, marker.topic)
+                self._stale.set(marker.topic, ())
+                applied.stale_keys -= len(stale)
         elif marker.kind == "schema":
             schema = batch.schema(marker.data["value_schema_id"])
             if schema not in self._ready:
@@ -502,6 +577,13 @@ class MySqlSink:
             raise statement_error(error, None) from error
         finally:
             session.close()
+
+
+def _parts(rows: Rows) -> list[Part]:
+    try:
+        return levels(rows)
+    except (ValueError, IndexError) as error:
+        raise StopError("records of the log cannot be read", code="DECODE", detail=str(error)) from error
 
 
 def _adds_columns(known: TableSchema, schema: TableSchema) -> bool:

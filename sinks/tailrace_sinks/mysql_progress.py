@@ -222,7 +222,10 @@ def progress_table(option: str | None) -> TableId:
 def forget(session: Session, progress: TableId, pipeline: str) -> int:
     """Remove a pipeline's rows from both tables; the number of sinks forgotten. The next start loads anew."""
     removed = 0
-    for table in (progress, TableId(progress.schema, f"{progress.name}_tables")):
+    for table in (
+        progress,
+        *(TableId(progress.schema, f"{progress.name}_{more}") for more in ("tables", "dead_letters")),
+    ):
         if session.read_table(table) is not None:
             count = session.run(f"DELETE FROM {quoted(table)} WHERE {quote('pipeline')} = {literal(pipeline)}")
             removed = max(removed, count) if table == progress else removed

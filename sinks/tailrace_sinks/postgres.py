@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import psycopg
 
-from tailrace_log.log import Marker
+from tailrace_log.log import DeadLetter, Marker
 from tailrace_schemas.errors import (
+    EventError,
     Finding,
     InvariantError,
     OutcomeUnknownError,
@@ -25,6 +27,7 @@ from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
+from tailrace_sinks.dead_letter import UNCLEAR, StaleKeys, Unclear, apply_surviving, is_partial, letters
 from tailrace_sinks.envelope import FAULTS, Q_RAW, Plan
 from tailrace_sinks.evolution import UNKNOWN_DEFAULT, Ambiguous, differences, unambiguous, untold
 from tailrace_sinks.key_rules import refuse, source_findings, target_findings
@@ -44,9 +47,10 @@ from tailrace_sinks.postgres_catalog import (
     target_type,
 )
 from tailrace_sinks.postgres_errors import connect_error, statement_error
+from tailrace_sinks.postgres_letters import LetterTable
 from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_table
 from tailrace_sinks.progress import Held, Move, Place, whole
-from tailrace_sinks.rows import levels
+from tailrace_sinks.rows import Part, levels
 from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig, Slice, Step
 
 T = TypeVar("T")
@@ -121,6 +125,9 @@ class PostgresSink:
     def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
         self._url, self._config = url, config
         self._tables = ProgressTables(progress_table(url.options.get("progress")), config)
+        self._letters = LetterTable(self._tables.progress, config)
+        self._waiting: tuple[DeadLetter, ...] = ()
+        self._stale, self._set_aside = StaleKeys(), 0
         self._connection: Connection | None = None
         self._progress: Progress | None = None
         self._described: dict[TableId, TableSchema] = {}
@@ -131,11 +138,16 @@ class PostgresSink:
         self._is_replica = False
 
     def open(self, *, take_over: bool) -> Progress:
-        self._progress = self._opened(lambda connection: self._tables.read(connection, take_over=take_over))
+        found = self._opened(lambda connection: self._tables.read(connection, take_over=take_over))
+        self._progress = self._with_letters(found)
         return self._progress
 
     def lead(self, *, take_over: bool) -> Held:
-        return self._opened(lambda connection: self._tables.read_rows(connection, take_over=take_over))
+        held = self._opened(lambda connection: self._tables.read_rows(connection, take_over=take_over))
+        return Held(self._with_letters(held.progress), held.rows)
+
+    def _with_letters(self, progress: Progress) -> Progress:
+        return replace(progress, letters=self._waiting, set_aside=self._set_aside, stale_keys=self._stale.count)
 
     def join(self) -> None:
         self._opened(lambda _: None)
@@ -150,6 +162,7 @@ class PostgresSink:
                 self._tables.make(connection)
                 found = read(connection)
                 self._described = self._tables.descriptions(connection)
+                self._waiting, self._stale, self._set_aside = self._letters.read(connection)
             self._become_replica(connection)
         except psycopg.Error as error:
             raise self._failed(error) from error
@@ -171,6 +184,15 @@ class PostgresSink:
         self._applies = {}
         try:
             self._described = self._tables.descriptions(connection)
+            _, self._stale, _ = self._letters.read(connection)
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+
+    def noted(self, letters: Sequence[DeadLetter]) -> None:
+        connection = self._open_connection()
+        try:
+            with connection.transaction():
+                self._letters.noted(connection, letters)
         except psycopg.Error as error:
             raise self._failed(error) from error
 
@@ -270,7 +292,7 @@ class PostgresSink:
         for topic, steps in slice_.steps.items():
             for step in steps if topic not in bound else ():
                 if isinstance(step, Rows):
-                    self._apply_rows(connection, step, batch, applied)
+                    self._apply_step(connection, topic, step, batch, applied)
                 else:
                     self._apply_marker(connection, step, batch, applied)
                 failpoint("sink.step")
@@ -304,12 +326,67 @@ class PostgresSink:
             target = PostgresActions(connection, self._config)
             Cascades(self._described.values()).after(item, pair, target)
 
-    def _apply_rows(self, connection: Connection, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
+    def _apply_step(self, connection: Connection, topic: str, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
+        """All rows, or under `on_row_error: dead_letter` those that the target takes."""
+        stale = self._stale.of(topic)
+        if self._config.on_row_error == "stop" and not stale:
+            self._apply_rows(connection, rows, batch, applied)
+            return
+        for part in _parts(rows):  # tables are made before the first savepoint, which would take them back
+            self._table = self._config.target_of(batch.schema(part.schema_id).table)
+            self._prepared(connection, batch.schema(part.schema_id))
+        target = str(self._table)
+        outcome = apply_surviving(
+            rows,
+            stale,
+            lambda event: is_partial(event, batch.schema, self._plan),
+            lambda some, keep: self._attempt(connection, some, keep, batch, applied),
+        )
+        if outcome.refused and self._config.on_row_error == "stop":
+            raise outcome.refused[0][1]
+        if outcome.refused or outcome.stale != stale:
+            found = letters(outcome, self._config.name, topic, batch, target)
+            if healed := stale - outcome.stale:
+                self._letters.heal(connection, topic, healed)
+            self._letters.add(connection, found, outcome.stale)
+            self._stale.set(topic, outcome.stale)
+            applied.letters += found
+            applied.stale_keys += len(outcome.stale) - len(stale)
+
+    def _attempt(
+        self, connection: Connection, rows: Rows, keep: bool, batch: SinkBatch, applied: Applied
+    ) -> EventError | Unclear | None:
+        """See `dead_letter.Attempt`. A savepoint takes back the stages as well, so what is known of them."""
+        stages = [(table, table.has_stage, table.stage_is_dirty) for table in self._applies.values()]
+        done = Applied()
+        verdict: EventError | Unclear | None = None
         try:
-            parts = levels(rows)
-        except (ValueError, IndexError) as error:
-            raise _unreadable(error) from error
-        for part in parts:
+            with connection.transaction(force_rollback=not keep):
+                self._apply_rows(connection, rows, batch, done)
+        except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation):
+            if keep:
+                raise
+            verdict = UNCLEAR
+        except psycopg.Error as error:
+            meaning = statement_error(error, self._table, broken=connection.broken)
+            if not isinstance(meaning, EventError):
+                raise
+            verdict = meaning
+        except EventError as error:
+            verdict = error
+        except StopError as error:
+            if keep or error.code != "ROW_MISSING":
+                raise
+            verdict = UNCLEAR
+        if keep and verdict is None:
+            applied.add(done)
+        else:
+            for table, has_stage, is_dirty in stages:
+                table.has_stage, table.stage_is_dirty = has_stage, is_dirty
+        return verdict
+
+    def _apply_rows(self, connection: Connection, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
+        for part in _parts(rows):
             schema = batch.schema(part.schema_id)
             self._table = self._config.target_of(schema.table)
             table = self._prepared(connection, schema)
@@ -330,6 +407,10 @@ class PostgresSink:
         self._table = self._config.target_of(source)
         if marker.kind in ("truncate", "reload"):
             self._empty(connection, self._table)
+            if stale := self._stale.of(marker.topic):
+                self._letters.heal(connection, marker.topic)
+                self._stale.set(marker.topic, ())
+                applied.stale_keys -= len(stale)
         elif marker.kind == "schema":
             schema = batch.schema(marker.data["value_schema_id"])
             done = self._change_schema(connection, schema, marker.data.get("renamed"), marker.data.get("defaults"))
@@ -506,6 +587,13 @@ class PostgresSink:
 def _adds_columns(known: TableSchema, schema: TableSchema) -> bool:
     """Events may come under an older description than the one applied; only what they add must be there."""
     return not {c.name for c in schema.columns} <= {c.name for c in known.columns}
+
+
+def _parts(rows: Rows) -> list[Part]:
+    try:
+        return levels(rows)
+    except (ValueError, IndexError) as error:
+        raise _unreadable(error) from error
 
 
 def _unreadable(error: Exception) -> StopError:

@@ -216,7 +216,10 @@ def progress_table(option: str | None) -> TableId:
 def forget(connection: psycopg.Connection[tuple[Any, ...]], progress: TableId, pipeline: str) -> int:
     """Remove a pipeline's rows from both tables; the number of sinks forgotten. The next start loads anew."""
     removed = 0
-    for table in (progress, TableId(progress.schema, f"{progress.name}_tables")):
+    for table in (
+        progress,
+        *(TableId(progress.schema, f"{progress.name}_{more}") for more in ("tables", "dead_letters")),
+    ):
         found = connection.execute("select to_regclass(%s) is not null", [quoted(table)]).fetchone()
         if found and found[0]:
             name = quoted(table).replace("%", "%%")

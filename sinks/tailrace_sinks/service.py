@@ -10,11 +10,12 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from tailrace_log.log import CommitRecord, EventLog, LogReader
+from tailrace_log.log import CommitRecord, DeadLetter, EventLog, LogReader
 from tailrace_schemas.avro import table_of
 from tailrace_schemas.errors import Act, FencedError, PositionLostError, RefusedError, StopError, TailraceError, policy
+from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableSchema
 from tailrace_sinks.batch import Limits, LogBatch, batch_length, check_sequence, rows_of
 from tailrace_sinks.sink import Progress, Sink
@@ -126,9 +127,10 @@ class _Process:
         """Until stopped or done. Every call begins at the target's own progress."""
         progress = self._sink.open(take_over=not self.was_open)
         self.was_open = True
-        self._status.opened(progress.next_seq, progress.position)
+        self._status.opened(progress)
         reader = self._log.reader()
         try:
+            self._note(reader, progress.letters)
             self._apply_all(reader, progress)
         finally:
             reader.close()
@@ -147,6 +149,7 @@ class _Process:
             batch = LogBatch(pending[:count], reader, self._schemas, self._limits)
             applied = self._sink.write(batch)
             self._batches += 1
+            self._note(reader, applied.letters)
             last = pending[count - 1]
             del pending[:count]
             next_seq = last.seq + 1
@@ -154,6 +157,13 @@ class _Process:
             self._note_lag(batch.records, pending)
             # The log keeps the last record applied: the next process begins by looking at it (`_last_applied`).
             reader.applied(self._name, last.seq - 1)
+
+    def _note(self, reader: LogReader, letters: Sequence[DeadLetter]) -> None:
+        """What was set aside is in the target, and stays there until the log has it."""
+        if letters:
+            reader.set_aside(list(letters))
+            failpoint("sink.letters")
+            self._sink.noted(letters)
 
     def _last_applied(self, reader: LogReader, next_seq: int) -> CommitRecord | None:
         """The record the target stands at, for `until`; None where there is none yet."""

@@ -11,11 +11,11 @@ suite of `conformance.py` run against it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from tailrace_log.log import Marker
+from tailrace_log.log import DeadLetter, Marker
 from tailrace_schemas.errors import ConfigError, Finding
 from tailrace_schemas.table import TableId, TableSchema
 
@@ -45,14 +45,8 @@ class SinkConfig:
     def check(self) -> None:
         """
         Raises:
-            ConfigError: an option that no sink has yet, or options that exclude each other.
+            ConfigError: options that exclude each other.
         """
-        if self.on_row_error != "stop":
-            raise ConfigError(
-                f'on_row_error "{self.on_row_error}" is not built yet',
-                detail=f"sink {self.name}",
-                hint="on_row_error: stop",
-            )
         if self.connections > 1 and self.consistency == "transaction":
             raise ConfigError(
                 f"sink {self.name}: {self.connections} connections cannot keep source transactions whole",
@@ -68,11 +62,15 @@ class SinkConfig:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What the target holds: every commit record below `next_seq`. `position` is the text form of a source position,
-    empty before the first batch. `epoch` grows with every process that takes the sink over."""
+    empty before the first batch. `epoch` grows with every process that takes the sink over. `set_aside`: events
+    set aside so far; `letters`: those that the log may not have yet; `stale_keys`: their rows wait for a later one."""
 
     next_seq: int
     position: str
     epoch: int
+    letters: tuple[DeadLetter, ...] = ()
+    set_aside: int = 0
+    stale_keys: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +186,21 @@ class TableCounts:
 
 @dataclass(slots=True)
 class Applied:
-    """What one `write` did: source table → counts. Events set aside as dead letters are not in it."""
+    """What one `write` did: source table → counts. `letters`: the events it set aside, which no table counts;
+    `stale_keys`: how many more keys are stale since (see `Progress`), or fewer."""
 
     tables: dict[TableId, TableCounts] = field(default_factory=dict)
+    letters: list[DeadLetter] = field(default_factory=list)
+    stale_keys: int = 0
 
     def table(self, table: TableId) -> TableCounts:
         return self.tables.setdefault(table, TableCounts())
+
+    def add(self, other: Applied) -> None:
+        for table, counts in other.tables.items():
+            self.table(table).add(counts)
+        self.letters += other.letters
+        self.stale_keys += other.stale_keys
 
 
 class Sink(Protocol):
@@ -220,8 +227,16 @@ class Sink(Protocol):
             TargetUnavailableError: nothing was applied; the caller opens again and retries.
             FencedError: nothing was applied; the caller opens again and goes on from there.
             OutcomeUnknownError: it may have been applied; the caller opens again and goes on from there.
-            RowRejectedError, DecodeError, ConversionError: nothing was applied; the table and column are named.
+            RowRejectedError, DecodeError, ConversionError: nothing was applied; the table and column are named. Under
+                `on_row_error: dead_letter` only where the event cannot be set aside (see `dead_letter.py`).
             StopError: nothing was applied; a person is needed.
+        """
+
+    def noted(self, letters: Sequence[DeadLetter]) -> None:
+        """The log has them; `open` need not give them again.
+
+        Raises:
+            TargetUnavailableError: as `write`.
         """
 
     def findings(self, schemas: list[TableSchema]) -> list[Finding]:

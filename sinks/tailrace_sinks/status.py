@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tailrace_schemas.errors import TailraceError
 from tailrace_schemas.table import TableId
-from tailrace_sinks.sink import Applied, TableCounts
+from tailrace_sinks.sink import Applied, Progress, TableCounts
 
 State = Literal["starting", "running", "stopping", "stopped", "failed"]
 
@@ -26,7 +26,7 @@ class TableError:
 class SinkStatus:
     """`position` is the text form of what the target holds. Lags are of the last batch, in seconds, and 0 once
     everything in the log is applied. `bytes_behind` is estimated: records announced but not applied times their
-    mean size."""
+    mean size. `set_aside`, `stale_keys`: see `Progress`."""
 
     name: str
     state: State = "starting"
@@ -37,6 +37,9 @@ class SinkStatus:
     errors: dict[TableId, TableError] = field(default_factory=dict)
     last_error: TableError | None = None
     retries: int = 0
+    set_aside: int = 0
+    stale_keys: int = 0
+    _set_aside_before: int | None = None
     source_to_log_seconds: float = 0.0
     log_to_target_seconds: float = 0.0
     bytes_behind: int = 0
@@ -48,10 +51,19 @@ class SinkStatus:
         with self.lock:
             self.state = state
 
-    def opened(self, next_seq: int, position: str) -> None:
+    def opened(self, held: Progress) -> None:
         """The target was reached: what stopped it before is over."""
         with self.lock:
-            self.state, self.applied_seq, self.position, self.last_error = "running", next_seq - 1, position, None
+            if self._set_aside_before is None:
+                self._set_aside_before = held.set_aside
+            self.set_aside, self.stale_keys = held.set_aside, held.stale_keys
+            self.state, self.last_error = "running", None
+            self.applied_seq, self.position = held.next_seq - 1, held.position
+
+    @property
+    def refused_any(self) -> bool:
+        """Events were set aside in this process, or rows are stale since one before."""
+        return self.stale_keys > 0 or self.set_aside > (self._set_aside_before or 0)
 
     def batch_applied(self, seq: int, position: str, applied: Applied, rows: int, size: int) -> None:
         """`rows` and `size`: records read from the log, tombstones included, and their bytes."""
@@ -59,6 +71,8 @@ class SinkStatus:
             self.applied_seq, self.position = seq, position
             self.applied_rows += rows
             self.applied_bytes += size
+            self.set_aside += len(applied.letters)
+            self.stale_keys += applied.stale_keys
             for table, counts in applied.tables.items():
                 self.tables.setdefault(table, TableCounts()).add(counts)
                 self.total.add(counts)
@@ -101,6 +115,8 @@ class SinkStatus:
                 "rows_loaded": self.total.loaded,
                 "applied_seq": self.applied_seq,
                 "retries": self.retries,
+                "set_aside": self.set_aside,
+                "stale_keys": self.stale_keys,
                 "error": None if self.last_error is None else _error_json(self.last_error),
                 "tables": {
                     str(table): {

@@ -21,7 +21,17 @@ from librt.strings import BytesWriter
 
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_log.kafka import KafkaLog
-from tailrace_log.log import Batch, CommitRecord, EventLog, LogReader, LogWriter, Marker, OpenTransaction, Range
+from tailrace_log.log import (
+    Batch,
+    CommitRecord,
+    DeadLetter,
+    EventLog,
+    LogReader,
+    LogWriter,
+    Marker,
+    OpenTransaction,
+    Range,
+)
 from tailrace_log.memory import MemoryLog
 from tailrace_schemas.errors import FencedError, InvariantError, PositionLostError, StopError
 from tailrace_schemas.wire import put_frame, put_frame_with_header
@@ -113,6 +123,24 @@ def written(place: Place, count: int) -> LogWriter:
     for seq in range(count):
         writer.write([place.batch(3, start=3 * seq)], commit_record(seq))
     return writer
+
+
+# ---- dead letters
+
+
+def letter(place: Place, offset: int, *, sink: str = "replica", value: bytes | None = b"event\0\xff") -> DeadLetter:
+    return DeadLetter(sink, "d.t", place.orders, 1, offset, 7, "lsn:0/7", "ROW_REJECTED", "too long", b"key", value)
+
+
+def test_dead_letters_stand_in_the_log_once_and_outlive_their_reader(place: Place) -> None:
+    opened(place)
+    reader = place.reader()
+    assert reader.dead_letters() == []
+    first, second = letter(place, 3), letter(place, 4, value=None)
+    reader.set_aside([first, second])
+    reader.set_aside([second, letter(place, 4, sink="other")])
+    found = place.reader().dead_letters()
+    assert found == [first, second, letter(place, 4, sink="other")]
 
 
 # ---- writing and reading back

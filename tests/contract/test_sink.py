@@ -7,6 +7,7 @@ from fix_sink import harness
 
 from tailrace_sinks.conformance import CASES, World
 from tailrace_sinks.conformance_key import KEY_CASES, PARTITIONS
+from tailrace_sinks.conformance_letters import LETTER_CASES, WHOLE_LETTER_CASES
 
 pytestmark = pytest.mark.servers
 SERVERS = ("POSTGRES14", "POSTGRES18", "MARIADB1011", "MARIADB118", "MYSQL80", "MYSQL9")
@@ -28,6 +29,21 @@ def test_sink_conforms(name: str, case: Callable[[World], None]) -> None:
     ("name", "connections"), [*((name, 4) for name in SERVERS), ("POSTGRES18", 1), ("MARIADB118", 1)]
 )
 def test_sink_conforms_under_consistency_key(name: str, connections: int, case: Callable[[World], None]) -> None:
+    with harness(name) as target:
+        world = World(target, partitions=PARTITIONS, connections=connections)
+        try:
+            case(world)
+        finally:
+            world.close()
+
+
+@pytest.mark.parametrize(
+    ("connections", "case"),
+    [*((0, case) for case in (*LETTER_CASES, *WHOLE_LETTER_CASES)), *((4, case) for case in LETTER_CASES)],
+    ids=lambda value: value if isinstance(value, int) else value.__name__,
+)
+@pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118", "MYSQL80"])
+def test_sink_sets_aside(name: str, connections: int, case: Callable[[World], None]) -> None:
     with harness(name) as target:
         world = World(target, partitions=PARTITIONS, connections=connections)
         try:
