@@ -148,24 +148,32 @@ WHERE f.contype = 'f' AND f.conrelid = ANY(%s) AND f.conparentid = 0 ORDER BY f.
 _ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 # A partition root has no file of its own; what its leaves hold counts.
-_LEAVES = (
-    """l.relkind = 'r' AND (l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf))"""
+_LEAVES = """
+WITH leaves (root, leaf, node) AS (
+  SELECT oid, oid, relfilenode FROM pg_class WHERE oid = ANY(%(oids)s) AND relkind = 'r'
+  UNION ALL
+  SELECT c.oid, l.oid, l.relfilenode FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
+  JOIN pg_class l ON l.oid = t.relid WHERE c.oid = ANY(%(oids)s) AND c.relkind = 'p' AND l.relkind = 'r'
 )
-
-_LAYOUTS = f"""
-SELECT c.oid, c.relnatts,
-  (SELECT json_agg(json_build_array(l.oid::bigint, l.relfilenode::bigint)) FROM pg_class l WHERE {_LEAVES}),
-  (SELECT json_agg(json_build_array(attname, attnum, xmin::text::bigint)) FROM pg_attribute
-   WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
-FROM pg_class c WHERE c.oid = ANY(%s)
 """
 
-_MISSING = f"""
-SELECT c.oid, a.attname, bool_and(a.atthasmissing), array_agg(DISTINCT (a.attmissingval::text::text[])[1])
-FROM pg_class c JOIN pg_class l ON {_LEAVES}
-JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.oid = ANY(%s) GROUP BY 1, 2 HAVING bool_or(a.atthasmissing)
+_FILES = _LEAVES + "SELECT root, json_agg(json_build_array(leaf::bigint, node::bigint)) FROM leaves GROUP BY root"
+
+_NUMBERS = """
+SELECT c.oid, c.relnatts, (
+  SELECT json_agg(json_build_array(attname, attnum, xmin::text::bigint)) FROM pg_attribute
+  WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+FROM pg_class c WHERE c.oid = ANY(%(oids)s)
 """
+
+_MISSING = (
+    _LEAVES
+    + """
+SELECT root, attname, bool_and(atthasmissing), array_agg(DISTINCT (attmissingval::text::text[])[1])
+FROM leaves JOIN pg_attribute ON attrelid = leaf AND attnum > 0 AND NOT attisdropped
+GROUP BY 1, 2 HAVING bool_or(atthasmissing)
+"""
+)
 
 # Ordinary tables and partition roots; a partition is published under its root's name.
 _TABLES = """
@@ -244,16 +252,17 @@ def describe(connection: Rows, tables: Iterable[tuple[int, TableId]]) -> list[De
     return out
 
 
-def layouts(connection: Rows, oids: list[int]) -> dict[int, Layout]:
-    """Of the tables that still exist."""
-    missing: dict[int, dict[str, str | None]] = {}
-    for oid, name, everywhere, texts in connection.execute(_MISSING, (oids,)):
-        missing.setdefault(oid, {})[name] = texts[0] if everywhere and len(texts) == 1 else None
+def layouts(connection: Rows, oids: list[int], *, missing: bool = True) -> dict[int, Layout]:
+    """Of the tables that still exist. `missing` False: without what is only needed once columns have come."""
+    words = {"oids": oids}
+    constants: dict[int, dict[str, str | None]] = {}
+    for oid, name, everywhere, texts in connection.execute(_MISSING, words) if missing else ():
+        constants.setdefault(oid, {})[name] = texts[0] if everywhere and len(texts) == 1 else None
+    files = {oid: frozenset((file, node) for file, node in found) for oid, found in connection.execute(_FILES, words)}
     out = {}
-    for oid, top, files, columns in connection.execute(_LAYOUTS, (oids,)):
+    for oid, top, columns in connection.execute(_NUMBERS, words):
         numbers = {name: (number, version) for name, number, version in columns or ()}
-        nodes = frozenset((file, node) for file, node in files or ())
-        out[oid] = Layout(nodes, numbers, top, missing.get(oid, {}))
+        out[oid] = Layout(files.get(oid, frozenset()), numbers, top, constants.get(oid, {}))
     return out
 
 

@@ -125,7 +125,7 @@ class Relations:
             for table, feed in self._feed.tables.items()
             if (known := self._described.get(table)) is not None
         }
-        looks = catalog.layouts(self._side, list(feeds))
+        looks = catalog.layouts(self._side, list(feeds), missing=False)
         differ = [(oid, feeds[oid].schema.table) for oid, look in looks.items() if _differs(feeds[oid], look)]
         if differ:
             self._seen = catalog.describe(self._side, differ)

@@ -30,6 +30,7 @@ from tailrace_schemas.table import TableId
 
 FEEDBACK_SECONDS = 1.0
 LOOK_SECONDS = 5.0
+LOOK_SHARE = 0.01  # of the stream's time, where there are thousands of tables
 MESSAGES_A_TURN = 2048
 PASSED_LIMIT = 100_000
 VISIBLE_SECONDS = 0.002
@@ -73,6 +74,7 @@ class Stream:
         self._in_transaction = False
         self._at = 0
         self._checked_at = time.monotonic()
+        self._look_pause = LOOK_SECONDS
         self._publication = ""
         self._members: dict[TableId, int] | None = None
 
@@ -136,11 +138,12 @@ class Stream:
         if now - self._feedback_at >= FEEDBACK_SECONDS:
             self._feedback_at = now
             self._connection.feedback(self._durable())
-            if now - self._checked_at >= LOOK_SECONDS:
-                self._checked_at = now
+            if now - self._checked_at >= self._look_pause:
                 self._check_publication()
                 if not self._in_transaction:
                     self._relations.look()
+                self._checked_at = time.monotonic()
+                self._look_pause = max(LOOK_SECONDS, (self._checked_at - now) / LOOK_SHARE)
 
     def _clock(self) -> None:
         """The processing time that events carry, renewed every few milliseconds."""
