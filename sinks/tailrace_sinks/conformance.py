@@ -374,6 +374,23 @@ def truncate_takes_effect_at_its_place(world: World) -> None:
     assert world.rows(t) == []
 
 
+def an_event_that_tells_others_of_a_truncate_changes_nothing_by_itself(world: World) -> None:
+    t, keyless, s = world.table("t"), world.table("k", key=()), world.stream
+    schemas = [t] if world.config.consistency == "key" else [t, keyless]
+    for schema in schemas:
+        s.insert(schema, **row(1))
+        s.buffer(schema).append(None, s.encoder(schema).value("t", None, None, transaction=("9", 1)))
+        s.mark("truncate", schema)
+        s.insert(schema, **row(2))
+        s.buffer(schema).append(None, s.encoder(schema).value("t", None, None))
+    s.commit()
+    world.apply()
+    for schema in schemas:
+        assert world.rows(schema) == [(2, 0, "n")]
+    assert world.status.total.inserts == 2 * len(schemas)
+    assert world.status.total.deletes == 0
+
+
 def reload_empties_the_table_first(world: World) -> None:
     t, s = world.table("t"), world.stream
     s.mark("reload", t)
@@ -777,6 +794,7 @@ CASES: list[Callable[[World], None]] = [
     children_follow_a_parents_key,
     actions_are_refused_where_asked_for,
     truncate_takes_effect_at_its_place,
+    an_event_that_tells_others_of_a_truncate_changes_nothing_by_itself,
     reload_empties_the_table_first,
     markers_in_several_partitions_cut_each_of_them,
     a_stopped_marker_changes_nothing,

@@ -15,6 +15,7 @@ from tailrace_sinks.envelope import (
     OP_CREATE,
     OP_DELETE,
     OP_READ,
+    OP_TRUNCATE,
     OP_UPDATE,
     Q_SQL,
     Plan,
@@ -172,9 +173,11 @@ class Compactor:
         while at < total:
             key_length: i64 = i64(read_i32_le(data, at))
             key_at: i64 = at + 4
-            if key_length < 5 or key_length > total - key_at:
+            if key_length > total - key_at or (key_length < 5 and key_length != -1):
                 raise ValueError("a keyed table's record without a key")
-            at = key_at + key_length
+            at = key_at
+            if key_length > 0:
+                at += key_length
             length: i64 = i64(read_i32_le(data, at))
             value_at: i64 = at + 4
             at = value_at
@@ -188,6 +191,10 @@ class Compactor:
             if length < 5:
                 raise ValueError("a value without its header")
             r.walk(plan, value_at + 5, value_at + length)
+            if r.op == OP_TRUNCATE:
+                continue
+            if key_length < 0:
+                raise ValueError("a keyed table's record without a key")
             counts.add(r.op)
             key = data[key_at + 5 : key_at + key_length]
             if r.unavailable_at >= 0 or r.exact_at >= 0 or key in self.odd:
@@ -411,6 +418,8 @@ def changes(plan: Plan, data: bytes, binlog: bool, quoting: int) -> list[Change]
             continue
         r = Reader(data)
         r.walk(plan, value_at + 5, value_at + length)
+        if r.op == OP_TRUNCATE:
+            continue
         change = change_of(plan, r, data, key_at, key_length, binlog, quoting)
         change.moved = NEW_KEY in data[headers:at]
         out.append(change)

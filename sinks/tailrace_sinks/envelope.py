@@ -57,6 +57,7 @@ Q_SQL: Final = 3  # MySQL literal
 OP_CREATE: Final = 99  # c
 OP_DELETE: Final = 100  # d
 OP_READ: Final = 114  # r
+OP_TRUNCATE: Final = 116  # t: for foreign consumers; ours go by the marker in the commit record
 OP_UPDATE: Final = 117  # u
 
 # What hostile or torn bytes raise.
@@ -297,10 +298,12 @@ class Reader:
             self.skip_strings(2)
         if self.at != end:
             raise ValueError("an event that is longer or shorter than its frame")
+        if self.op == OP_TRUNCATE:
+            return
         if self.after_at < 0 and self.op != OP_DELETE:
             raise ValueError("an event without an after image")
         if self.op != OP_CREATE and self.op != OP_READ and self.op != OP_UPDATE and self.op != OP_DELETE:
-            raise ValueError("an operation that is none of c, r, u, d")
+            raise ValueError("an operation that is none of c, r, u, d, t")
 
     def skip_strings(self, each: i64) -> None:
         n: i64 = self.block()

@@ -276,3 +276,15 @@ def compact_bytes(plan: envelope.Plan, data: bytes) -> None:
     compactor = Compactor(plan, b"", b"")
     compactor.add(data)
     compactor.finish()
+
+
+def test_a_truncate_event_is_no_row_and_any_other_keyless_record_of_a_keyed_table_is_refused() -> None:
+    frames = Frames(ITEMS).put("c", None, {"id": 1, "name": "a"})
+    put_frame(frames.writer, None, frames.encoder.value("t", None, None))
+    compactor = Compactor(decode_plan(ITEMS, POSTGRES), b"", b"")
+    compactor.add(frames.put("c", None, {"id": 2, "name": "b"}).data)
+    assert (compactor.finish().upsert_count, compactor.counts.inserts, compactor.counts.deletes) == (2, 2, 0)
+    assert len(decode.changes(decode_plan(ITEMS, POSTGRES), frames.data, False, envelope.Q_RAW)) == 2
+    put_frame(frames.writer, None, frames.encoder.value("c", None, {"id": 3}))
+    with pytest.raises(ValueError, match="without a key"):
+        Compactor(decode_plan(ITEMS, POSTGRES), b"", b"").add(frames.data)
