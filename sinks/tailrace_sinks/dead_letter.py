@@ -26,7 +26,7 @@ HEADER = 5
 
 
 class Unclear(Enum):
-    """The attempt failed for a reason that lies between rows: a unique value, a row that is not there."""
+    """The attempt failed for a reason that lies between rows: a unique value."""
 
     UNCLEAR = 0
 

@@ -362,10 +362,6 @@ class MySqlSink:
             verdict = UNCLEAR if unique else meaning
         except EventError as error:
             verdict = error
-        except StopError as error:
-            if keep or error.code != "ROW_MISSING":
-                raise
-            verdict = UNCLEAR
         if keep and verdict is None:
             applied.add(done)
         else:

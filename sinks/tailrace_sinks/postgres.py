@@ -374,10 +374,6 @@ class PostgresSink:
             verdict = meaning
         except EventError as error:
             verdict = error
-        except StopError as error:
-            if keep or error.code != "ROW_MISSING":
-                raise
-            verdict = UNCLEAR
         if keep and verdict is None:
             applied.add(done)
         else:

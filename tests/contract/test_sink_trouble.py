@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import psycopg
 import pytest
@@ -78,13 +77,6 @@ def test_an_unreachable_target_is_worth_another_try(url: str) -> None:
     module = postgres if parsed.engine == "postgresql" else mysql
     with pytest.raises(TargetUnavailableError):
         module.open_sink(parsed, CONFIG).open(take_over=True)
-
-
-def test_dead_letters_are_refused_until_they_exist() -> None:
-    config = replace(CONFIG, on_row_error="dead_letter")
-    for module, url in ((postgres, "postgresql://u@localhost/d"), (mysql, "mysql://u@localhost/d")):
-        with pytest.raises(ConfigError):
-            module.open_sink(parse_database_url(url), config)
 
 
 @BOTH
