@@ -62,9 +62,8 @@ def whole(commit_topic: str, progress: Progress, next_seq: int, position: str) -
 
 def fenced(moves: Iterable[Move]) -> FencedError:
     held = ", ".join(f"{move.place.topic}/{move.place.partition} at {move.held.next_offset}" for move in moves)
-    return FencedError(
-        "another process applies this sink's batches", detail=f"it has passed {held}, or taken the sink over"
-    )
+    passed = f"it has passed {held}, or taken the sink over" if held else "it has taken the sink over"
+    return FencedError("another process applies this sink's batches", detail=passed)
 
 
 def refuse_half_applied(progress: Progress, others: Iterable[Row]) -> None:

@@ -10,6 +10,7 @@ import pymysql
 import pytest
 import yaml
 from fix_command import tailrace
+from fix_servers import KAFKA, REGISTRY, server
 
 from tailrace_schemas.uri import parse_database_url
 
@@ -24,17 +25,20 @@ def run_sql(url: str, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def pipeline(folder: Path, source: str, target: str, **sink: object) -> str:
-    path = folder / "pipeline.yaml"
-    sinks = [{"name": "copy", "url": target, "consistency": "key", "connections": 3, **sink}]
-    data = {"name": source.rpartition("/")[2], "source": {"url": source}, "sinks": sinks}
+def pipeline(folder: Path, source: str, target: str, log: str = "embedded") -> str:
+    path, name = folder / "pipeline.yaml", source.rpartition("/")[2]
+    sinks = [{"name": "copy", "url": target, "consistency": "key", "connections": 3}]
+    data: dict[str, object] = {"name": name, "source": {"url": source}, "sinks": sinks}
+    if log == "kafka":
+        data["log"] = f"{server(KAFKA).url}?registry={server(REGISTRY).url}&prefix={name}"
     path.write_text(yaml.safe_dump(data))
     return str(path)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("log", ["embedded", "kafka"])
 def test_load_changes_and_markers_arrive_over_several_connections(
-    postgres_database: Callable[[str], str], mysql_database: Callable[[str], str], tmp_path: Path
+    postgres_database: Callable[[str], str], mysql_database: Callable[[str], str], tmp_path: Path, log: str
 ) -> None:
     source, target = postgres_database("POSTGRES18"), mysql_database("MARIADB118")
     run_sql(
@@ -44,7 +48,7 @@ def test_load_changes_and_markers_arrive_over_several_connections(
         f"insert into a select n, n, 'n' || n from generate_series(1, {ROWS}) n",
         f"insert into b select 'n' || n, n from generate_series(1, {ROWS}) n",
     )
-    words = pipeline(tmp_path, source, target)
+    words = pipeline(tmp_path, source, target, log)
     done = tailrace(tmp_path, "run", words, "--until-current", timeout=100)
     assert done.code == 0, done.text
     run_sql(
