@@ -286,15 +286,28 @@ def can_be_located(schema: TableSchema) -> bool:
     return all(column.type.kind in _ASK for column in schema.key_columns)
 
 
+def _collations(connection: Rows, schema: TableSchema) -> dict[str, str]:
+    """Column → its COLLATE clause, for the columns of types that have one."""
+    rows = connection.execute(
+        "SELECT attname, ' COLLATE ' || quote_ident(nspname) || '.' || quote_ident(collname) FROM pg_attribute"
+        " JOIN pg_collation c ON c.oid = attcollation JOIN pg_namespace n ON n.oid = collnamespace"
+        " WHERE attrelid = %s::regclass AND attnum > 0",
+        (identifier(schema).as_string(connection),),
+    )
+    return {name: clause.replace("%", "%%") for name, clause in rows}
+
+
 class AskedOrder:
-    """Other keys: the source is asked which chunk (rule B12)."""
+    """Other keys: the source is asked which chunk (rule B12), in the order of the column itself: its type's and its
+    collation's, which a value alone does not have."""
 
     def __init__(self, connection: Rows, schema: TableSchema, bounds: list[list[str]]) -> None:
         self._connection = connection
         self._schema = fastavro.parse_schema(key_schema("x", schema) or {})
         self._columns = schema.key_columns
         self._known: dict[bytes, int] = {}
-        key = ", ".join(_ASK[column.type.kind].format(native=column.native) for column in self._columns)
+        order = _collations(connection, schema)
+        key = ", ".join(_ASK[c.type.kind].format(native=c.native) + order.get(c.name, "") for c in self._columns)
         tests = [f"(({key}) >= ({self._literal(bound)}))::int" for bound in bounds]
         self._query = "SELECT " + " + ".join(tests)
         self._times = len(bounds)
