@@ -169,6 +169,8 @@ class LogBatch:
         self.first_seq = records[0].seq
         self.last_seq = records[-1].seq
         self.position = records[-1].position
+        self.consistent = records[-1].consistent
+        self.loading = not all(record.consistent for record in records)
         self.schema = schema
         self.rows_read = 0
         self.bytes_read = 0

@@ -616,6 +616,7 @@ class Breaking:
 
     def __init__(self, batch: LogBatch, error: Exception) -> None:
         self.first_seq, self.last_seq, self.position = batch.first_seq, batch.last_seq, batch.position
+        self.consistent, self.loading = batch.consistent, batch.loading
         self.schema = batch.schema
         self._batch, self._error = batch, error
 

@@ -47,9 +47,11 @@ from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table, key_facts
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
 from tailrace_sinks.mysql_letters import LetterTable
+from tailrace_sinks.mysql_parked import ParkDueError, ParkedTables, forget_parked
 from tailrace_sinks.mysql_progress import Pending, ProgressTables, forget, progress_table
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
+from tailrace_sinks.parked import refuse_in_order
 from tailrace_sinks.plan import MYSQL_SQL, decode_plan
 from tailrace_sinks.progress import Held, Move, Place, whole
 from tailrace_sinks.rows import Part, levels
@@ -74,14 +76,16 @@ def open_sink(url: DatabaseUrl, config: SinkConfig) -> Sink:
 
 
 def forget_pipeline(url: DatabaseUrl, pipeline: str, connect_timeout: float = 10.0) -> int:
-    """Remove a pipeline's progress from the target; the number of sinks forgotten.
+    """Remove a pipeline's progress and parked rows from the target; the number of sinks forgotten.
 
     Raises:
         TargetUnavailableError, ConfigError, StopError: see `Sink.open`.
     """
     session = Session(url, connect_timeout)
     try:
-        return forget(session, progress_table(url.options.get("progress")), pipeline)
+        progress = progress_table(url.options.get("progress"))
+        forget_parked(session, progress, pipeline)
+        return forget(session, progress, pipeline)
     except pymysql.MySQLError as error:
         raise statement_error(error, None) from error
     finally:
@@ -105,6 +109,7 @@ class MySqlSink:
         self._letters = LetterTable(self._tables.progress, config)
         self._waiting: tuple[DeadLetter, ...] = ()
         self._stale, self._set_aside = StaleKeys(), 0
+        self._parked = ParkedTables(self._tables.progress, config)
         self._session: Session | None = None
         self._progress: Progress | None = None
         self._described: dict[TableId, TableSchema] = {}
@@ -150,6 +155,7 @@ class MySqlSink:
             found = None if read is None else read(session)
             drops = self._read_descriptions(session)
             self._waiting, self._stale, self._set_aside = self._letters.read(session)
+            self._parked.read(session, self._described)
             if read is not None:
                 self._drops = drops
                 self._drop_columns(session)
@@ -222,6 +228,8 @@ class MySqlSink:
             self._commit(session)
             self._renamed = {}
             self._drop_columns(session)
+            if batch.consistent:
+                self._parked.drop(session)
         except pymysql.MySQLError as error:
             raise self._failed(error) from error
         except BaseException:
@@ -261,11 +269,15 @@ class MySqlSink:
             described, stale = dict(self._described), self._stale.copy()
             try:
                 return self._apply(session, batch, moves, epoch, tables)
-            except _DdlDueError as due:
+            except (_DdlDueError, ParkDueError) as due:
                 session.run("ROLLBACK")
                 self._described, self._stale = described, stale
+                self._parked.undo()
                 self._tables.check(session, moves, epoch)
-                self._run_ddl(session, due)
+                if isinstance(due, ParkDueError):
+                    self._parked.make(session, due.table, batch.first_seq)
+                else:
+                    self._run_ddl(session, due)
 
     def _apply(
         self, session: Session, batch: SinkBatch, moves: Sequence[Move], epoch: int, tables: Sequence[TableSchema]
@@ -273,6 +285,7 @@ class MySqlSink:
         session.run("START TRANSACTION")
         self._tables.take(session, moves, epoch)
         failpoint("sink.taken")
+        self._parked.begin(allowed=batch.loading)
         for schema in tables:
             self._prepared(session, schema)
         applied = Applied()
@@ -287,6 +300,9 @@ class MySqlSink:
                     else:
                         self._apply_marker(session, step, batch, applied)
                     failpoint("sink.step")
+        for source in self._parked.sources() if batch.consistent else ():
+            self._table = self._config.target_of(source)
+            self._parked.settle(session, self._prepared(session, self._described[source]))
         return applied
 
     def _bound(self, slice_: Slice, batch: SinkBatch) -> set[str]:
@@ -311,6 +327,7 @@ class MySqlSink:
                 self._apply_marker(session, item, batch, applied)
                 continue
             self._table = self._config.target_of(item.schema.table)
+            refuse_in_order(item.schema.table, is_parked=self._parked.hold(item.schema.table))
             self._prepared(session, item.schema).apply_one(session, item.change)
             applied.table(item.schema.table).count(item.change.op)
             following = items[number + 1] if number + 1 < len(items) else None
@@ -392,13 +409,16 @@ class MySqlSink:
                 self._letters.heal(session, marker.topic)
                 self._stale.set(marker.topic, ())
                 applied.stale_keys -= len(stale)
+            self._parked.empty(session, source)
         elif marker.kind == "schema":
             schema = batch.schema(marker.data["value_schema_id"])
             if schema not in self._ready:
                 raise _DdlDueError(schema, marker)
             self._described[source] = schema
             self._tables.describe(session, schema, Pending(tuple(self._drops.get(source, []))))
-        elif marker.kind != "stopped":
+        elif marker.kind == "stopped":
+            self._parked.give_up(session, source)
+        else:
             raise InvariantError(f"a marker of unknown kind {marker.kind}")
 
     def _prepared(self, session: Session, schema: TableSchema) -> TableApply:
@@ -418,7 +438,8 @@ class MySqlSink:
             self._stages += 1
             chunk = min(MAX_CHUNK, session.max_packet // 4)
             place = self._tables.progress.schema
-            self._applies[schema] = TableApply(schema, target, self._stages, place, chunk, names, self._careful)
+            number, parked = self._stages, self._parked
+            self._applies[schema] = TableApply(schema, target, number, place, chunk, names, self._careful, parked)
         return self._applies[schema]
 
     def _run_ddl(self, session: Session, due: _DdlDueError) -> None:
@@ -438,6 +459,8 @@ class MySqlSink:
             statements.append(create_table(schema, target, self._type_of(session, schema)))
         elif known is not None and known != schema:
             statements = self._alterations(session, found, known, schema, marker)
+            if (parked := self._parked.found(session, schema.table)) is not None:
+                statements += self._alterations(session, parked, known, schema, marker)
         for statement in statements:
             self._run_statement(session, target, schema.table, statement)
         self._ready.add(schema)
@@ -505,7 +528,7 @@ class MySqlSink:
             self._renamed[schema.table] = renames
             self._tables.describe(session, known, Pending(renames=renames))
         if drops:
-            self._drops[schema.table] = [*self._drops.get(schema.table, []), *drops]
+            self._drops[schema.table] = list(dict.fromkeys([*self._drops.get(schema.table, []), *drops]))
         return statements
 
     @staticmethod
@@ -528,8 +551,9 @@ class MySqlSink:
             target = session.read_table(self._config.target_of(source))
             if schema is not None and target is not None:
                 kept = {column.name for column in schema.columns}
-                for statement in after_batch(target, [name for name in drops if name not in kept]):
-                    self._run_statement(session, target.table, source, statement)
+                for found in filter(None, (target, self._parked.found(session, source))):
+                    for statement in after_batch(found, [name for name in drops if name not in kept]):
+                        self._run_statement(session, target.table, source, statement)
                 self._tables.describe(session, schema, Pending())
             del self._drops[source]
             self._applies = {s: a for s, a in self._applies.items() if s.table != source}

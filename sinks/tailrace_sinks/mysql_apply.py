@@ -2,14 +2,16 @@
 
 Ways, the first that fits: rows into the target by INSERT … ON DUPLICATE KEY UPDATE, where the source's key is its only
 unique key, so that it cannot meet another row · a temporary stage, then DELETE, UPDATE, INSERT · the same stage, all
-its keys deleted and inserted, when a unique value moved between keys inside the batch · one by one in source order for
-tables without key. Every statement is looked at for notes that mean a changed value (`Session.write`).
+its keys deleted and inserted, when a unique value moved between keys inside the batch · the parked table, when one
+moves between batches of a load (see `parked`) · one by one in source order for tables without key. Every statement is
+looked at for notes that mean a changed value (`Session.write`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pymysql
 
@@ -28,6 +30,16 @@ DUPLICATE = (1062, 1586)
 _EXACT_NUMBERS = (envelope.R_INT, envelope.R_DECIMAL, envelope.R_NUMBER)
 
 
+class Parking(Protocol):
+    """See `mysql_parked.ParkedTables`."""
+
+    allowed: bool
+
+    def hold(self, source: TableId) -> bool: ...
+
+    def apply(self, session: Session, table: TableApply, state: Compacted) -> None: ...
+
+
 @dataclass
 class TableApply:
     """A source table under one schema id and its target; lives as long as the session, whose stage it names.
@@ -43,25 +55,27 @@ class TableApply:
     chunk_bytes: int
     names: Mapping[str, str] = field(default_factory=dict)
     careful: bool = False
+    parking: Parking | None = None
 
     def __post_init__(self) -> None:
         self.plan = decode_plan(self.schema, MYSQL_SQL)
         self.name = quoted(self.target.table)
         self.stage = f"{quote(self.place)}.{quote(f'tailrace_stage_{self.number}')}"
         targets = [self.names.get(column.name, column.name) for column in self.schema.columns]
-        key = [self.names.get(name, name) for name in self.schema.key]
+        self.key_names = tuple(self.names.get(name, name) for name in self.schema.key)
         self.columns = [quote(name) for name in targets]
-        self.key = [quote(name) for name in key]
+        self.key = [quote(name) for name in self.key_names]
         self.written = [quote(name) for name in targets if not self.target.columns[name].generated]
         self.same_key = " AND ".join(f"t.{name} = s.{name}" for name in self.key)
-        self.is_only_key = self.target.has_unique(tuple(key)) and len(self.target.uniques) == 1 and not self.careful
+        uniques = self.target.uniques
+        self.is_only_key = self.target.has_unique(self.key_names) and len(uniques) == 1 and not self.careful
         self.has_stage = self.stage_is_dirty = False
 
     # ---- tables with a key
 
     def apply_keyed(self, session: Session, pieces: Sequence[bytes]) -> Counts:
         """Frames of one schema, in order per key."""
-        direct = self.is_only_key and self.written == self.columns
+        direct = self.is_only_key and self.written == self.columns and not self._is_parked
         compactor = Compactor(self.plan, b"(" if direct else b"(0,", b"(1,", self.chunk_bytes)
         try:
             for data in pieces:
@@ -93,6 +107,9 @@ class TableApply:
 
     def _apply_staged(self, session: Session, state: Compacted) -> None:
         self._fill_stage(session, state)
+        if self.parking is not None and self._is_parked:
+            self.parking.apply(session, self, state)
+            return
         session.run("SAVEPOINT tailrace")
         try:
             self._delete_staged(session, f"s._op = {OP_DELETE}")
@@ -104,7 +121,20 @@ class TableApply:
             if number_of(error) not in DUPLICATE:
                 raise
             session.run("ROLLBACK TO SAVEPOINT tailrace")
-            self._replace(session, state)
+            self._apply_replaced(session, state)
+
+    def _apply_replaced(self, session: Session, state: Compacted) -> None:
+        try:
+            self.replace(session, state)
+        except pymysql.err.IntegrityError as error:
+            if number_of(error) not in DUPLICATE or self.parking is None or not self.parking.allowed:
+                raise
+            session.run("ROLLBACK TO SAVEPOINT tailrace")
+            self.parking.apply(session, self, state)
+
+    @property
+    def _is_parked(self) -> bool:
+        return self.parking is not None and self.parking.hold(self.schema.table)
 
     def _fill_stage(self, session: Session, state: Compacted) -> None:
         if not self.has_stage:
@@ -142,8 +172,9 @@ class TableApply:
         """Columns to write of rows that lack `missing`."""
         return [n for number, n in enumerate(self.columns) if number not in missing and n in self.written]
 
-    def _delete_staged(self, session: Session, condition: str) -> None:
-        session.run(f"DELETE t FROM {self.stage} s STRAIGHT_JOIN {self.name} t ON {self.same_key} WHERE {condition}")
+    def _delete_staged(self, session: Session, condition: str, place: str | None = None) -> None:
+        name = place or self.name
+        session.run(f"DELETE t FROM {self.stage} s STRAIGHT_JOIN {name} t ON {self.same_key} WHERE {condition}")
 
     def _update_staged(self, session: Session, op: int, columns: list[str]) -> int:
         if not columns:
@@ -154,30 +185,38 @@ class TableApply:
             self.target.table,
         )
 
-    def _insert_staged(self, session: Session, op: int, columns: list[str], *, absent: bool = False) -> None:
+    def _insert_staged(
+        self, session: Session, op: int, columns: list[str], *, absent: bool = False, place: str | None = None
+    ) -> None:
         names, staged = ", ".join(columns), ", ".join(f"s.{name}" for name in columns)
         join = f" LEFT JOIN {self.name} t ON {self.same_key}" if absent else ""
         only = f" AND t.{self.key[0]} IS NULL" if absent else ""
         session.write(
-            f"INSERT INTO {self.name} ({names}) SELECT {staged} FROM {self.stage} s{join} WHERE s._op = {op}{only}",
+            f"INSERT INTO {place or self.name} ({names}) SELECT {staged} FROM {self.stage} s{join}"
+            f" WHERE s._op = {op}{only}",
             self.target.table,
         )
 
-    def _replace(self, session: Session, state: Compacted) -> None:
-        """Complete partial rows from the target, delete every staged key, insert what is to be."""
+    def replace(self, session: Session, state: Compacted, parked: str | None = None) -> None:
+        """Complete partial rows, delete every staged key, insert what is to be. With `parked`, a table that holds
+        rows of this one as well, into that."""
+        places = [self.name] if parked is None else [self.name, parked]
         number = OP_FIRST_SET
         for missing, rows in state.partial.items():
-            sets = ", ".join(f"s.{self.columns[n]} = t.{self.columns[n]}" for n in missing)
-            join = f"UPDATE {self.stage} s STRAIGHT_JOIN {self.name} t ON {self.same_key}"
-            count = session.write(f"{join} SET {sets} WHERE s._op = {number}", self.target.table)
+            names = [self.columns[n] for n in missing if parked is None or self.columns[n] in self.written]
+            sets = ", ".join([f"s._op = {OP_UPSERT}", *(f"s.{name} = t.{name}" for name in names)])
+            count = 0
+            for place in places:
+                join = f"UPDATE {self.stage} s STRAIGHT_JOIN {place} t ON {self.same_key}"
+                count += session.write(f"{join} SET {sets} WHERE s._op = {number}", self.target.table)
             if count != len(rows):
                 raise row_missing(self.target, "update", len(rows) - count)
-            session.run(f"UPDATE {self.stage} s SET s._op = {OP_UPSERT} WHERE s._op = {number}")
             number += 1
-        self._delete_staged(session, "true")
-        self._insert_staged(session, OP_UPSERT, self.written)
+        for place in places:
+            self._delete_staged(session, "true", place)
+        self._insert_staged(session, OP_UPSERT, self.written, place=places[-1])
         for missing in state.fresh:
-            self._insert_staged(session, number, self._sent(missing))
+            self._insert_staged(session, number, self._sent(missing), place=places[-1])
             number += 1
 
     # ---- one by one

@@ -160,6 +160,10 @@ class Session:
                     raise rejected(int(str(number)), str(text), table)
         return count
 
+    def warnings(self) -> int:
+        """How many the last statement of `run` had; 65535 stands for more as well."""
+        return int(self._cursor.warning_count)
+
     def rows(self, statement: str) -> Sequence[tuple[object, ...]]:
         with self.connection.cursor() as cursor:
             cursor.execute(statement)

@@ -32,6 +32,7 @@ from tailrace_sinks.envelope import FAULTS, Q_RAW, Plan
 from tailrace_sinks.evolution import UNKNOWN_DEFAULT, Ambiguous, differences, unambiguous, untold
 from tailrace_sinks.key_rules import refuse, source_findings, target_findings
 from tailrace_sinks.lanes import LanesSink
+from tailrace_sinks.parked import refuse_in_order
 from tailrace_sinks.plan import POSTGRES, decode_plan
 from tailrace_sinks.postgres_apply import PostgresActions, TableApply
 from tailrace_sinks.postgres_catalog import (
@@ -48,6 +49,7 @@ from tailrace_sinks.postgres_catalog import (
 )
 from tailrace_sinks.postgres_errors import connect_error, statement_error
 from tailrace_sinks.postgres_letters import LetterTable
+from tailrace_sinks.postgres_parked import ParkedTables, forget_parked
 from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_table
 from tailrace_sinks.progress import Held, Move, Place, whole
 from tailrace_sinks.rows import Part, levels
@@ -86,7 +88,7 @@ def open_sink(url: DatabaseUrl, config: SinkConfig) -> Sink:
 
 
 def forget_pipeline(url: DatabaseUrl, pipeline: str, connect_timeout: float = 10.0) -> int:
-    """Remove a pipeline's progress from the target; the number of sinks forgotten.
+    """Remove a pipeline's progress and parked rows from the target; the number of sinks forgotten.
 
     Raises:
         TargetUnavailableError, ConfigError, StopError: see `Sink.open`.
@@ -94,7 +96,9 @@ def forget_pipeline(url: DatabaseUrl, pipeline: str, connect_timeout: float = 10
     connection = connect(url, connect_timeout)
     try:
         with connection, connection.transaction():
-            return forget(connection, progress_table(url.options.get("progress")), pipeline)
+            progress = progress_table(url.options.get("progress"))
+            forget_parked(connection, progress, pipeline)
+            return forget(connection, progress, pipeline)
     except psycopg.Error as error:
         raise statement_error(error, None, broken=connection.broken) from error
 
@@ -128,6 +132,7 @@ class PostgresSink:
         self._letters = LetterTable(self._tables.progress, config)
         self._waiting: tuple[DeadLetter, ...] = ()
         self._stale, self._set_aside = StaleKeys(), 0
+        self._parked = ParkedTables(self._tables.progress, config)
         self._connection: Connection | None = None
         self._progress: Progress | None = None
         self._described: dict[TableId, TableSchema] = {}
@@ -163,6 +168,7 @@ class PostgresSink:
                 found = read(connection)
                 self._described = self._tables.descriptions(connection)
                 self._waiting, self._stale, self._set_aside = self._letters.read(connection)
+                self._parked.read(connection, self._described)
             self._become_replica(connection)
         except psycopg.Error as error:
             raise self._failed(error) from error
@@ -281,8 +287,12 @@ class PostgresSink:
         for schema in tables:
             self._table = self._config.target_of(schema.table)
             self._prepared(connection, schema)
+        self._parked.allowed = batch.loading
         for slice_ in batch.slices():
             self._apply_slice(connection, slice_, batch, applied)
+        for source in self._parked.sources() if batch.consistent else ():
+            self._table = self._config.target_of(source)
+            self._parked.settle(connection, self._prepared(connection, self._described[source]))
         return applied
 
     def _apply_slice(self, connection: Connection, slice_: Slice, batch: SinkBatch, applied: Applied) -> None:
@@ -319,6 +329,7 @@ class PostgresSink:
                 self._apply_marker(connection, item, batch, applied)
                 continue
             self._table = self._config.target_of(item.schema.table)
+            refuse_in_order(item.schema.table, is_parked=self._parked.hold(item.schema.table))
             self._prepared(connection, item.schema).apply_one(connection, item.change)
             applied.table(item.schema.table).count(item.change.op)
             following = items[number + 1] if number + 1 < len(items) else None
@@ -407,13 +418,16 @@ class PostgresSink:
                 self._letters.heal(connection, marker.topic)
                 self._stale.set(marker.topic, ())
                 applied.stale_keys -= len(stale)
+            self._parked.drop(connection, source)
         elif marker.kind == "schema":
             schema = batch.schema(marker.data["value_schema_id"])
             done = self._change_schema(connection, schema, marker.data.get("renamed"), marker.data.get("defaults"))
             counts = applied.table(source)
             counts.ddls += len(done)
             counts.last_ddl = done[-1] if done else counts.last_ddl
-        elif marker.kind != "stopped":
+        elif marker.kind == "stopped":
+            self._parked.give_up(connection, source)
+        else:
             raise InvariantError(f"a marker of unknown kind {marker.kind}")
 
     def _empty(self, connection: Connection, target: TableId) -> None:
@@ -435,7 +449,7 @@ class PostgresSink:
             target = self._fitting(connection, schema)
             self._stages += 1
             zero = self._config.zero_dates == "null"
-            self._applies[schema] = TableApply(schema, target, self._stages, self._careful, zero)
+            self._applies[schema] = TableApply(schema, target, self._stages, self._careful, zero, self._parked)
         return self._applies[schema]
 
     def _change_schema(
@@ -457,6 +471,8 @@ class PostgresSink:
             statements = self._creation(connection, schema, target)
         elif known is not None and known != schema:
             statements = self._alterations(connection, found, known, schema, renamed, defaults)
+            if (parked := self._parked.found(connection, schema.table)) is not None:
+                statements += self._alterations(connection, parked, known, schema, renamed, defaults)
         for statement in statements:
             self._run_ddl(connection, target, statement)
         self._fitting(connection, schema)

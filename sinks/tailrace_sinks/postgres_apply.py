@@ -2,13 +2,15 @@
 
 Ways, the first that fits: COPY into the target (rows of a snapshot chunk) · COPY to a stage, then DELETE, INSERT ON
 CONFLICT, UPDATE (the default) · the same stage, all its keys deleted and inserted, when a unique value moved between
-keys inside the batch · one by one in source order for tables without key.
+keys inside the batch · the parked table, when a value moves between batches of a load (see `parked`) · one by one
+in source order for tables without key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import psycopg
 
@@ -22,6 +24,17 @@ from tailrace_sinks.postgres_catalog import Connection, TargetTable, quote, quot
 from tailrace_sinks.sink import SinkConfig
 
 OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
+CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation)
+
+
+class Parking(Protocol):
+    """See `postgres_parked.ParkedTables`."""
+
+    allowed: bool
+
+    def hold(self, source: TableId) -> bool: ...
+
+    def apply(self, connection: Connection, table: TableApply, state: Compacted) -> None: ...
 
 
 @dataclass
@@ -34,6 +47,7 @@ class TableApply:
     number: int
     careful: bool = False
     null_zero_dates: bool = False
+    parking: Parking | None = None
     plan: envelope.Plan = field(init=False)
     has_stage: bool = False
     stage_is_dirty: bool = False
@@ -60,7 +74,7 @@ class TableApply:
             for data in pieces:
                 compactor.add(data)
             plain = not compactor.odd and compactor.counts.loaded and len(self.written) == len(self.columns)
-            if loaded and plain and len(compactor.last) == compactor.counts.loaded:
+            if loaded and plain and not self._is_parked and len(compactor.last) == compactor.counts.loaded:
                 compactor.head_upsert = b""
                 if self._copied(connection, b"".join(compactor.finish().upserts)):
                     return compactor.counts
@@ -78,7 +92,7 @@ class TableApply:
                 copy = f"COPY {self.name} ({', '.join(self.columns)}) FROM STDIN"
                 with cursor.copy(sql(copy)) as out:
                     out.write(lines)
-        except psycopg.errors.UniqueViolation:
+        except CONFLICTS:
             return False
         return True
 
@@ -88,6 +102,9 @@ class TableApply:
         for number, (_, rows) in enumerate(sets, start=OP_FIRST_SET):
             lines += [b"%d\t%s" % (number, row) for row in rows]
         self._fill_stage(connection, b"".join(lines))
+        if self.parking is not None and self._is_parked:
+            self.parking.apply(connection, self, state)
+            return
         if not self.may_conflict and self.can_upsert:
             self._upsert(connection, state)
             return
@@ -96,9 +113,20 @@ class TableApply:
                 with connection.transaction():
                     self._upsert(connection, state)
                 return
-        except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation):
+        except CONFLICTS:
             pass
-        self._replace(connection, state)
+        if self.parking is None or not self.parking.allowed:
+            self.replace(connection, state)
+            return
+        try:
+            with connection.transaction():
+                self.replace(connection, state)
+        except CONFLICTS:
+            self.parking.apply(connection, self, state)
+
+    @property
+    def _is_parked(self) -> bool:
+        return self.parking is not None and self.parking.hold(self.schema.table)
 
     def _fill_stage(self, connection: Connection, lines: bytes) -> None:
         if not self.has_stage:
@@ -142,13 +170,14 @@ class TableApply:
         """Columns to write of rows that lack `missing`."""
         return [n for number, n in enumerate(self.columns) if number not in missing and n in self.written]
 
-    def _delete_staged(self, connection: Connection, condition: str) -> None:
-        connection.execute(sql(f"DELETE FROM {self.name} t USING {self.stage} s WHERE {condition} AND {self.same_key}"))
+    def _delete_staged(self, connection: Connection, condition: str, place: str | None = None) -> None:
+        name = place or self.name
+        connection.execute(sql(f"DELETE FROM {name} t USING {self.stage} s WHERE {condition} AND {self.same_key}"))
 
-    def _insert_staged(self, connection: Connection, op: int, columns: list[str]) -> None:
-        names = ", ".join(columns)
+    def _insert_staged(self, connection: Connection, op: int, columns: list[str], place: str | None = None) -> None:
+        names, into = ", ".join(columns), place or self.name
         connection.execute(
-            sql(f"INSERT INTO {self.name} ({names}){self.overriding} SELECT {names} FROM {self.stage} WHERE _op = {op}")
+            sql(f"INSERT INTO {into} ({names}){self.overriding} SELECT {names} FROM {self.stage} WHERE _op = {op}")
         )
 
     def _update_partial(self, connection: Connection, op: int, missing: tuple[int, ...], count: int) -> None:
@@ -165,24 +194,26 @@ class TableApply:
         if done.rowcount != count:
             raise row_missing(self.target, "update", count - done.rowcount)
 
-    def _replace(self, connection: Connection, state: Compacted) -> None:
-        """Complete partial rows from the target, delete every staged key, insert what is to be."""
+    def replace(self, connection: Connection, state: Compacted, parked: str | None = None) -> None:
+        """Complete partial rows, delete every staged key, insert what is to be. With `parked`, a table that holds
+        rows of this one as well, into that."""
+        places = [self.name] if parked is None else [self.name, parked]
         number = OP_FIRST_SET
         for missing, rows in state.partial.items():
-            names = [self.columns[n] for n in missing]
-            done = connection.execute(
-                sql(
-                    f"UPDATE {self.stage} s SET _op = {OP_UPSERT}, {', '.join(f'{n} = t.{n}' for n in names)}"
-                    f" FROM {self.name} t WHERE s._op = {number} AND {self.same_key}"
-                )
-            )
-            if done.rowcount != len(rows):
-                raise row_missing(self.target, "update", len(rows) - done.rowcount)
+            names = [self.columns[n] for n in missing if parked is None or self.columns[n] in self.written]
+            sets = ", ".join([f"_op = {OP_UPSERT}", *(f"{n} = t.{n}" for n in names)])
+            count = 0
+            for place in places:
+                update = f"UPDATE {self.stage} s SET {sets} FROM {place} t WHERE s._op = {number} AND {self.same_key}"
+                count += connection.execute(sql(update)).rowcount
+            if count != len(rows):
+                raise row_missing(self.target, "update", len(rows) - count)
             number += 1
-        self._delete_staged(connection, "true")
-        self._insert_staged(connection, OP_UPSERT, self.written)
+        for place in places:
+            self._delete_staged(connection, "true", place)
+        self._insert_staged(connection, OP_UPSERT, self.written, places[-1])
         for missing in state.fresh:
-            self._insert_staged(connection, number, self._sent(missing))
+            self._insert_staged(connection, number, self._sent(missing), places[-1])
             number += 1
 
     # ---- one by one

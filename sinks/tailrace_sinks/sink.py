@@ -131,11 +131,17 @@ class Slice:
 
 
 class SinkBatch(Protocol):
-    """Commit records `first_seq` to `last_seq`, after which the target stands at `position`."""
+    """Commit records `first_seq` to `last_seq`, after which the target stands at `position`.
+
+    `consistent`: the last record says that the target then is as the source was at `position`. `loading`: not all of
+    them do; a row may meet another with its unique value, which a later record takes away (see `parked`).
+    """
 
     first_seq: int
     last_seq: int
     position: str
+    consistent: bool
+    loading: bool
 
     def slices(self) -> Iterator[Slice]:
         """The content, in order; may be asked for again. Reads the log while it runs.
