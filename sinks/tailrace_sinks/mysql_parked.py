@@ -14,6 +14,7 @@ from itertools import count
 import pymysql
 
 from tailrace_schemas.errors import InvariantError, RowRejectedError, StopError
+from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableId
 from tailrace_sinks.decode import Compacted
 from tailrace_sinks.mysql_apply import DUPLICATE, TableApply
@@ -110,6 +111,7 @@ class ParkedTables:
                 if number_of(error) != TABLE_EXISTS:
                     raise
         self._used[source] = name
+        failpoint("sink.parked")
         log_.info("rows wait for a unique value", extra={"table": str(source), "parked": str(name)})
 
     # ---- rows
@@ -205,12 +207,17 @@ class ParkedTables:
         self.empty(session, source)
 
     def drop(self, session: Session) -> None:
-        """Outside of a transaction, after a batch that leaves the target consistent: nothing is parked."""
+        """Outside of a transaction, after a batch that leaves the target consistent: nothing is parked.
+
+        A table found empty when a process opens is never used again, so nobody can put a row into one that goes here: who
+        had one in use, and has not committed since, is fenced by the batch before. After a kill the next batch does it.
+        """
         for source, name in list(self._used.items()):
             if source not in self._with_rows:
                 self._left.append(self._used.pop(source))
                 log_.info("no row waits for a unique value any more", extra={"table": str(source), "parked": str(name)})
         while self._left:
+            failpoint("sink.parked")
             session.run(f"DROP TABLE IF EXISTS {quoted(self._left[-1])}")
             self._left.pop()
 

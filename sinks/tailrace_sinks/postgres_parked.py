@@ -9,6 +9,7 @@ from contextlib import suppress
 import psycopg
 
 from tailrace_schemas.errors import RowRejectedError, StopError
+from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableId
 from tailrace_sinks.decode import Compacted
 from tailrace_sinks.parked import parked_name, prefix
@@ -85,6 +86,7 @@ class ParkedTables:
         if changes:
             connection.execute(sql(f"ALTER TABLE {name} {', '.join(changes)}"))
         self._has_rows[source] = False
+        failpoint("sink.parked")
         where = {"table": str(source), "parked": str(self._table(source))}
         log_.info("rows wait for a unique value", extra=where)
 
@@ -157,6 +159,7 @@ class ParkedTables:
     def drop(self, connection: Connection, source: TableId) -> None:
         """With what is in it: the table was emptied, or is settled."""
         if source in self._has_rows:
+            failpoint("sink.parked")
             connection.execute(sql(f"DROP TABLE {quoted(self._table(source))}"))
             del self._has_rows[source]
 

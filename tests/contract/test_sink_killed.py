@@ -8,6 +8,7 @@ from fix_sink import Child, MySqlHarness, PostgresHarness, column, harness
 
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_sinks.conformance import World, row
+from tailrace_sinks.conformance_parked import exchange, parked_tables
 from tailrace_sinks.conformance_stream import Stream
 
 pytestmark = pytest.mark.servers
@@ -42,6 +43,40 @@ def test_kills_around_schema_changes_leave_the_table_right(name: str, tmp_path: 
         assert kills >= 5
         found = target.query(f"SELECT * FROM {world.name(t)} ORDER BY id")
         assert found == [(1, 0, "n", None), (2, 0, "n", None), (3, 0, "n", 3), (4, 0, "n", 4), (5, 0, "n", 5)]
+        log.close()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118", "MYSQL80"])
+def test_kills_while_rows_are_parked_leave_the_table_right(name: str, tmp_path: Path, seed: int) -> None:
+    """Rows exchange their unique values while their table is loaded in chunks that are read at different times."""
+    rng = random.Random(f"{seed} parked {name}")
+    with harness(name) as target:
+        assert isinstance(target, (PostgresHarness, MySqlHarness))
+        log = EmbeddedLog(tmp_path / "log.db", "conform")
+        world = World(target)
+        world.stream = s = Stream(log)
+        t = world.table("t")
+        s.load(t, [row(1000, 0, "other")])
+        s.chunk()
+        assert Child(target, log, 0, tmp_path).run("") == 0
+        target.execute(f"CREATE UNIQUE INDEX mail ON {world.name(t)} (name)")
+        target.history("t")
+        names = exchange(s, t, rng, lambda: None)
+        s.commit()
+        child = Child(target, log, s.seq - 1, tmp_path)
+        kills = int(child.run("sink.parked:1") != 0)  # the table is made
+        for _ in range(9):
+            kills += child.run(f"{rng.choice(POINTS)}:{rng.randrange(1, 5)}") != 0
+        kills += child.run("sink.parked:1") != 0  # it is dropped, or made by a later process
+        assert child.run("") == 0
+        assert kills >= 8
+        assert [(r[0], r[2]) for r in world.rows(t)] == [*sorted(names.items()), (1000, "other")]
+        history = target.query(f'SELECT op, id, v FROM "{target.schema}"."t_history"')
+        assert len(history) == len(set(history))
+        s.commit()
+        assert Child(target, log, s.seq - 1, tmp_path).run("") == 0
+        assert parked_tables(world) == []
         log.close()
 
 
