@@ -155,6 +155,16 @@ def a_process_that_comes_later_may_park_as_well(world: World) -> None:
     assert parked_tables(world) == []
 
 
+def a_batch_that_begins_again_finds_the_parked_rows_again(world: World) -> None:
+    """Where a table has to be made first, and DDL commits: what the first attempt moved is parked once more."""
+    t, s = both_times(world)
+    s.update(t, **row(1, 11, "e"))
+    s.insert(world.table("z"), **row(1))
+    goes_on(world)
+    assert world.rows(t) == [(1, 11, "e"), (2, 2, "a"), (3, 3, "c"), (9, 9, "z")]
+    assert parked_tables(world) == []
+
+
 def truncate_empties_what_is_parked(world: World) -> None:
     emptied_by("truncate", world)
 
@@ -308,6 +318,7 @@ CASES: list[Callable[[World], None]] = [
     null_meets_nothing,
     parked_rows_outlive_the_process,
     a_process_that_comes_later_may_park_as_well,
+    a_batch_that_begins_again_finds_the_parked_rows_again,
     truncate_empties_what_is_parked,
     reload_empties_what_is_parked,
     a_table_that_is_stopped_holds_up_no_other,

@@ -209,8 +209,8 @@ class ParkedTables:
     def drop(self, session: Session) -> None:
         """Outside of a transaction, after a batch that leaves the target consistent: nothing is parked.
 
-        A table found empty when a process opens is never used again, so nobody can put a row into one that goes here: who
-        had one in use, and has not committed since, is fenced by the batch before. After a kill the next batch does it.
+        A table found empty when a process opens is never used again, so nobody can put a row into one that goes here:
+        who had one in use and has not committed since is fenced by the batch before. A kill leaves it to the next one.
         """
         for source, name in list(self._used.items()):
             if source not in self._with_rows:
@@ -218,7 +218,10 @@ class ParkedTables:
                 log_.info("no row waits for a unique value any more", extra={"table": str(source), "parked": str(name)})
         while self._left:
             failpoint("sink.parked")
-            session.run(f"DROP TABLE IF EXISTS {quoted(self._left[-1])}")
+            name = self._left[-1]
+            if session.read_table(name) is not None and _rows(session, name):
+                raise InvariantError(f"a row is parked in {name}, and nobody knows of it")
+            session.run(f"DROP TABLE IF EXISTS {quoted(name)}")
             self._left.pop()
 
 
