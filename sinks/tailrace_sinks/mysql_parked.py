@@ -99,17 +99,8 @@ class ParkedTables:
         The statement makes the whole table or nothing, and never takes one that is there.
         """
         source = table.schema.table
-        keyed = table.target.has_unique(tuple(table.key_names))
-        first = f"PRIMARY KEY ({', '.join(table.key)})" if keyed else f"{NUMBER} bigint AUTO_INCREMENT PRIMARY KEY"
-        for number in count():
-            name = TableId(self._progress.schema, f"{self._stem(source)}{seq}_{number}")
-            create = f"CREATE TABLE {quoted(name)} ({first}) ENGINE = InnoDB"
-            try:
-                session.run(f"{create} SELECT {', '.join(table.written)} FROM {table.name} LIMIT 0")
-                break
-            except pymysql.err.OperationalError as error:
-                if number_of(error) != TABLE_EXISTS:
-                    raise
+        names = (TableId(self._progress.schema, f"{self._stem(source)}{seq}_{number}") for number in count())
+        name = next(name for name in names if _made(session, table, name))
         self._used[source] = name
         failpoint("sink.parked")
         log_.info("rows wait for a unique value", extra={"table": str(source), "parked": str(name)})
@@ -223,6 +214,20 @@ class ParkedTables:
                 raise InvariantError(f"a row is parked in {name}, and nobody knows of it")
             session.run(f"DROP TABLE IF EXISTS {quoted(name)}")
             self._left.pop()
+
+
+def _made(session: Session, table: TableApply, name: TableId) -> bool:
+    """False where there is a table of this name."""
+    keyed = table.target.has_unique(table.key_names)
+    first = f"PRIMARY KEY ({', '.join(table.key)})" if keyed else f"{NUMBER} bigint AUTO_INCREMENT PRIMARY KEY"
+    create = f"CREATE TABLE {quoted(name)} ({first}) ENGINE = InnoDB"
+    try:
+        session.run(f"{create} SELECT {', '.join(table.written)} FROM {table.name} LIMIT 0")
+    except pymysql.err.OperationalError as error:
+        if number_of(error) != TABLE_EXISTS:
+            raise
+        return False
+    return True
 
 
 def _violated(error: pymysql.MySQLError, table: TableApply, parked: TableId, rows: int) -> RowRejectedError:

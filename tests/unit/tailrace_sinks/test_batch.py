@@ -110,6 +110,17 @@ def test_records_that_are_not_the_announced_ones_stop() -> None:
     assert caught.value.code == "OFFSET_LOST"
 
 
+def test_a_batch_says_whether_it_ends_and_whether_it_always_was_consistent() -> None:
+    log = MemoryLog()
+    s = Stream(log)
+    for loading in (True, False, False):
+        s.insert(ITEMS, id=1)
+        s.commit(consistent=not loading)
+    batches = [LogBatch(records, log.reader(), Schemas(log), Limits()) for records in (log.records, log.records[:1])]
+    batches.append(LogBatch(log.records[1:], log.reader(), Schemas(log), Limits()))
+    assert [(batch.consistent, batch.loading) for batch in batches] == [(True, True), (False, True), (True, False)]
+
+
 def test_a_large_batch_is_read_in_slices_as_often_as_asked() -> None:
     log = MemoryLog()
     s = Stream(log)
