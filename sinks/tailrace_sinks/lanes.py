@@ -69,6 +69,8 @@ class _Part:
     position: str
     content: Slice
     schemas: Mapping[int, TableSchema]
+    consistent: bool = False  # only the row key is unique under `consistency: key`: nothing is ever parked
+    loading: bool = False
 
     def slices(self) -> Iterator[Slice]:
         yield self.content

@@ -368,6 +368,7 @@ class MySqlSink:
         """See `dead_letter.Attempt`. A savepoint takes back the rows of stages, but not the stages."""
         done = Applied()
         verdict: EventError | Unclear | None = None
+        parked = self._parked.state()
         session.run("SAVEPOINT tailrace_attempt")
         try:
             self._apply_rows(session, rows, batch, done)
@@ -383,6 +384,7 @@ class MySqlSink:
             applied.add(done)
         else:
             session.run("ROLLBACK TO SAVEPOINT tailrace_attempt")
+            self._parked.restore(parked)
         return verdict
 
     def _apply_rows(self, session: Session, rows: Rows, batch: SinkBatch, applied: Applied) -> None:

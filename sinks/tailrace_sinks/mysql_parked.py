@@ -81,6 +81,13 @@ class ParkedTables:
         """It was rolled back."""
         self._with_rows = self._before
 
+    def state(self) -> set[TableId]:
+        """For `restore`, where a savepoint takes back what follows."""
+        return set(self._with_rows)
+
+    def restore(self, state: set[TableId]) -> None:
+        self._with_rows = state
+
     def hold(self, source: TableId) -> bool:
         """Whether the table has parked rows."""
         return source in self._with_rows

@@ -369,6 +369,7 @@ class PostgresSink:
     ) -> EventError | Unclear | None:
         """See `dead_letter.Attempt`. A savepoint takes back the stages as well, so what is known of them."""
         stages = [(table, table.has_stage, table.stage_is_dirty) for table in self._applies.values()]
+        parked = self._parked.state()
         done = Applied()
         verdict: EventError | Unclear | None = None
         try:
@@ -390,6 +391,7 @@ class PostgresSink:
         else:
             for table, has_stage, is_dirty in stages:
                 table.has_stage, table.stage_is_dirty = has_stage, is_dirty
+            self._parked.restore(parked)
         return verdict
 
     def _apply_rows(self, connection: Connection, rows: Rows, batch: SinkBatch, applied: Applied) -> None:

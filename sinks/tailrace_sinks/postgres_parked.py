@@ -47,6 +47,13 @@ class ParkedTables:
         """Tables that have a parked table, empty or not."""
         return list(self._has_rows)
 
+    def state(self) -> dict[TableId, bool]:
+        """For `restore`, where a savepoint takes back what follows."""
+        return dict(self._has_rows)
+
+    def restore(self, state: dict[TableId, bool]) -> None:
+        self._has_rows = state
+
     def hold(self, source: TableId) -> bool:
         """Whether the table has parked rows."""
         return self._has_rows.get(source, False)

@@ -147,6 +147,19 @@ def test_a_unique_key_on_a_part_of_a_value_counts_as_well(world: World) -> None:
     assert world.rows(t) == [(1, 1, "c"), (2, 2, "ab2")]
 
 
+@ALL
+def test_an_event_that_is_set_aside_leaves_parked_rows_as_they_are(world: World) -> None:
+    """The attempts that find it out are taken back, and so is what they moved."""
+    world.config = replace(world.config, on_row_error="dead_letter")
+    world.sink = world.harness.sink(world.config)
+    t, s = both_times(world)
+    s.update(t, **row(1, 11, "b"))
+    s.update(t, **row(3, 33, "y" * 61))
+    goes_on(world)
+    assert world.rows(t) == [(1, 11, "b"), (2, 2, "a"), (3, 3, "c"), (9, 9, "z")]
+    assert parked_tables(world) == []
+
+
 @on("POSTGRES18", "POSTGRES14")
 def test_an_exclusion_constraint_parks_as_a_unique_key_does(world: World) -> None:
     t, s = world.table("t"), world.stream
