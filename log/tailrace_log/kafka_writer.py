@@ -193,8 +193,9 @@ class KafkaWriter:
         failpoint("log.before_commit")
         try:
             self._commit(producer)
-        except TailraceError:
-            self._patience.failed(time.monotonic() - began)
+        except TailraceError as error:
+            if self._patience.failed(time.monotonic() - began) and isinstance(error, FencedError):
+                raise self._too_late(error) from error
             raise
         self._patience.succeeded(time.monotonic() - began)
         self._remember(written, offset)
@@ -279,28 +280,33 @@ class KafkaWriter:
     def _abort(self, producer: Producer, cause: TailraceError | ValueError, *, reopen: bool = False) -> Never:
         """Take the transaction back, then raise `cause`, or that the log must be opened again; `reopen`: it must, to
         give the same log transaction more time."""
+        late = reopen and isinstance(cause, LogUnavailableError | FencedError)
         if isinstance(cause, FencedError):
             self._drop_producer()
-            raise cause
-        try:
-            with self._trap.naming("take back a log transaction"):
-                _until(self._settings.timeout_seconds, producer.abort_transaction)
-        except TailraceError as error:
-            self._drop_producer()
-            if isinstance(error, FencedError):
-                raise error from cause
-            if isinstance(cause, LogUnavailableError):
-                # The broker ends the transaction itself when its time is over; only open() waits for that.
-                raise OutcomeUnknownError(cause.message, detail=f"{cause.detail}; {error.message}") from cause
-        if reopen and isinstance(cause, LogUnavailableError):
-            self._drop_producer()
-            seconds = self._patience.milliseconds // 1000
-            raise OutcomeUnknownError(
-                f"a log transaction was not written in time; the next one may take {seconds} s",
-                detail=f"{cause.message}; {cause.detail}",
-                hint="a faster line to the brokers, or fewer bytes: kafka: {compression.type: zstd}",
-            ) from cause
+        else:
+            try:
+                with self._trap.naming("take back a log transaction"):
+                    _until(self._settings.timeout_seconds, producer.abort_transaction)
+            except TailraceError as error:
+                self._drop_producer()
+                if isinstance(error, FencedError) and not late:
+                    raise error from cause
+                if isinstance(cause, LogUnavailableError) and not late:
+                    # The broker ends the transaction itself when its time is over; only open() waits for that.
+                    raise OutcomeUnknownError(cause.message, detail=f"{cause.detail}; {error.message}") from cause
+        if late:
+            raise self._too_late(cause) from cause
         raise cause
+
+    def _too_late(self, cause: TailraceError | ValueError) -> OutcomeUnknownError:
+        """The brokers end a transaction whose time is over, and fence its producer as they would for another one."""
+        self._drop_producer()
+        seconds = self._patience.milliseconds // 1000
+        return OutcomeUnknownError(
+            f"a log transaction was not written in time; the next one may take {seconds} s",
+            detail=str(cause),
+            hint="a faster line to the brokers, or fewer bytes: kafka: {compression.type: zstd}",
+        )
 
     def _commit(self, producer: Producer) -> None:
         try:
