@@ -24,6 +24,7 @@ POSTGRES = [
     ["ALTER TABLE a ALTER x TYPE bigint USING x * 1000", "ALTER TABLE a ALTER w TYPE varchar(99)"],
     ["ALTER TABLE a DROP c", "ALTER TABLE a ADD c numeric(8,3) DEFAULT 1.5", "UPDATE a SET x = 5 WHERE id = 4"],
     ["ALTER TABLE a ADD e int DEFAULT (random() * 1e6)::int", "ALTER TABLE a ALTER e DROP DEFAULT"],
+    ["ALTER TABLE a ALTER w TYPE int USING length(w)"],
     ["ALTER TABLE a DROP w", "ALTER TABLE a DROP d", "INSERT INTO a (id, x) VALUES (102, 2)"],
     ["ALTER TABLE a ADD f boolean NOT NULL DEFAULT true", "ALTER TABLE a ALTER x TYPE text"],
 ]
