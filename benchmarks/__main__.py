@@ -2,8 +2,9 @@
 
 A scenario is one source, one log, one target. In it four things are timed, each a `tailrace` process of its own with
 nothing else to do: capture loads the filled table into the log; the sink applies that; capture streams a backlog of
-changes; the sink applies those. Rows a second count from the first to the last commit record of the log (capture), or
-the process's life less that of an idle one (sink); processor time is that of the whole process less an idle one's.
+changes; the sink applies those. Rows a second are those after the first commit record of the log, until the last
+(capture), or the process's life less that of an idle one (sink); processor time is that of the whole process less an
+idle one's.
 """
 
 from __future__ import annotations
@@ -130,9 +131,11 @@ def _database_name(url: str) -> str:
 
 
 def _capture_rate(records: list[CommitRecord], rows: int) -> float:
-    """Rows a second between the first and the last record that hold rows."""
-    times = [record.written_ms for record in records if record.ranges]
-    return rows / max(0.001, (times[-1] - times[0]) / 1000) if len(times) > 1 else 0.0
+    """Rows a second after the first record that holds rows: those of it were read before it was written."""
+    holding = [record for record in records if record.ranges]
+    sizes = [sum(r.last - r.first + 1 for r in record.ranges) for record in holding]
+    seconds = (holding[-1].written_ms - holding[0].written_ms) / 1000 if holding else 0.0
+    return rows * (1 - sizes[0] / sum(sizes)) / seconds if seconds > 0 else 0.0
 
 
 def measure(scenario: Scenario, rows: int, changes: int) -> list[Figure]:
