@@ -111,7 +111,11 @@ class Pulse:
 
     def _write(self) -> None:
         with psycopg.connect(self.source, autocommit=True) as connection:
-            while not self._quiet.wait(PULSE_SECONDS):
+            quiet = False
+            while not quiet:
+                quiet = self._quiet.wait(PULSE_SECONDS)  # once more then: the last row stands behind everything
+                if self._closed.is_set():
+                    return
                 number = self.written + 1
                 self._sent[number] = (time.monotonic(), self.measuring)
                 connection.execute("insert into shop.pulse values (%s)", (number,))
