@@ -100,9 +100,8 @@ def open_sink(settings: PipelineSettings, sink: SinkSettings, log_id: str) -> Si
     """`log_id`: of the log it will read; empty for preflight, which reads none.
 
     Raises:
-        ConfigError: no such engine, or its driver is not installed; see also `refuse_unbuilt`.
+        ConfigError: no such engine, or its driver is not installed.
     """
-    refuse_unbuilt(settings)
     factory = _find("tailrace.sinks", _SINKS, sink.url.engine)
     return cast("Sink", factory(sink.url, sink_config(settings, sink, log_id)))
 
@@ -153,22 +152,7 @@ def sink_namespaces(settings: PipelineSettings, sink: SinkSettings) -> dict[str,
     )
 
 
-def refuse_unbuilt(settings: PipelineSettings) -> None:
-    """Settings that are reserved but not built yet are refused: nothing may seem to hold that does not.
-
-    Raises:
-        ConfigError: code NOT_BUILT.
-    """
-    if settings.foreign_truncate:
-        raise ConfigError("not built yet: foreign_truncate", code="NOT_BUILT", hint="leave it at its default")
-
-
 def capture_settings(settings: PipelineSettings, until_current: bool, connect_timeout: float) -> CaptureSettings:
-    """
-    Raises:
-        ConfigError: see `refuse_unbuilt`.
-    """
-    refuse_unbuilt(settings)
     return CaptureSettings(
         pipeline=settings.name,
         mode=settings.mode,
@@ -181,6 +165,7 @@ def capture_settings(settings: PipelineSettings, until_current: bool, connect_ti
         key_bytes=settings.partition_by == "key_bytes",
         heartbeat_seconds=settings.source.heartbeat_seconds,
         transaction_metadata=settings.transaction_metadata,
+        foreign_truncate=settings.foreign_truncate,
         connect_timeout=connect_timeout,
     )
 

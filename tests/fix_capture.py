@@ -16,7 +16,8 @@ import fastavro
 from tailrace_capture.postgres.source import PostgresSettings, PostgresSource
 from tailrace_capture.service import CaptureSettings, CaptureStatus, run_capture
 from tailrace_capture.source import Source
-from tailrace_log.log import CommitRecord, EventLog
+from tailrace_log.embedded import EmbeddedLog, EmbeddedWriter
+from tailrace_log.log import Batch, CommitRecord, EventLog
 from tailrace_schemas import wire
 from tailrace_schemas.mapping import TableSelection
 from tailrace_schemas.uri import parse_database_url
@@ -67,6 +68,36 @@ def running_capture(source: Source, log: EventLog, **settings: Any) -> Iterator[
         thread.join(30)
     assert not thread.is_alive(), "capture did not stop"
     running.check()
+
+
+class CrashError(BaseException):
+    """The process is gone."""
+
+
+class DyingLog(EmbeddedLog):
+    """A log whose writer dies at the n-th write, before or after it is durable."""
+
+    def __init__(self, path: Path, lives: Iterator[tuple[int, bool]]) -> None:
+        super().__init__(path, "t")
+        self._lives = lives
+
+    def writer(self, pipeline: str, sinks: list[str]) -> EmbeddedWriter:
+        out = super().writer(pipeline, sinks)
+        writes, after = next(self._lives, (1 << 60, False))
+        left = [writes]
+        write = out.write
+
+        def dying(batches: list[Batch], record: CommitRecord) -> CommitRecord:
+            left[0] -= 1
+            if left[0] == 0 and not after:
+                raise CrashError
+            done = write(batches, record)
+            if left[0] == 0:
+                raise CrashError
+            return done
+
+        out.write = dying  # type: ignore[method-assign]
+        return out
 
 
 class LogReading:

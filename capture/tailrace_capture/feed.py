@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from tailrace_capture.load_state import TableLoad
 from tailrace_capture.publish import AbandonWork, ChunkWork, Mark, Publisher, StreamWork, Work, stop_note
@@ -86,8 +87,9 @@ class Feed:
         feed = self._register.describe(schema, change.layout)
         self._layouts.pop(schema.table, None)
         data: dict[str, object] = {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id}
+        again: list[TableFeed] = []
         if change.reload or self._planner.loading(schema.table):
-            self.reload(schema.table)
+            again = self.start(schema.table)
             data["reload"] = True
         if change.renamed is not None:
             data["renamed"] = dict(change.renamed)
@@ -95,6 +97,7 @@ class Feed:
             data["defaults"] = dict(change.defaults)
         self._mark("schema", feed, data, layout=change.layout)
         self._side.schema_change(feed, "ALTER", str(self._at))
+        self._tell_emptied(again)
         return feed
 
     def note_layout(self, table: TableId, layout: str) -> None:
@@ -131,14 +134,23 @@ class Feed:
         hint = "remove it from the pipeline's tables, or create it again and reload it"
         self.stop_table(table, TableStopError("the table is gone at the source", code="TABLE_DROPPED", hint=hint))
 
-    def reload(self, table: TableId) -> None:
+    def reload(self, table: TableId, place: Mapping[str, Any] | None = None) -> None:
         """The table, and those loaded together with it, start again: sinks empty them here, every chunk is read anew
-        (rule B10)."""
-        for member in self._planner.together(table):
-            feed = self._register.feeds.get(member)
-            if feed is not None:
-                self._mark("reload", feed, {}, bounds=self._planner.restart(feed))
+        (rule B10). `place` as in `truncate`."""
+        self._tell_emptied(self.start(table), place)
+
+    def start(self, table: TableId) -> list[TableFeed]:
+        """As `reload`, where foreign consumers have no rows of it to drop. Gives the tables that start."""
+        feeds = [self._register.feeds[t] for t in self._planner.together(table) if t in self._register.feeds]
+        for feed in feeds:
+            self._mark("reload", feed, {}, bounds=self._planner.restart(feed))
         self.wake()
+        return feeds
+
+    def _tell_emptied(self, feeds: list[TableFeed], place: Mapping[str, Any] | None = None) -> None:
+        """For foreign consumers, behind the markers."""
+        for feed in feeds:
+            self._side.truncate(feed, place or {})
 
     def request(self, act: Callable[[], None]) -> None:
         """For load threads: `act` runs in the stream's thread, between two transactions."""
@@ -204,8 +216,9 @@ class Feed:
                 return True
             self._wait()
 
-    def truncate(self, table: TableId) -> None:
-        """TRUNCATE at this place of the current transaction (rule B9)."""
+    def truncate(self, table: TableId, place: Mapping[str, Any]) -> None:
+        """TRUNCATE at this place of the current transaction (rule B9). `place`: fields of an event's `source` that say
+        where that is."""
         feed = self._register.feeds.get(table)
         if feed is None:
             return
@@ -216,9 +229,10 @@ class Feed:
             if verdict == "drop":
                 return
             if verdict == "restart":
-                self.reload(table)
+                self.reload(table, place)
                 return
         self._mark("truncate", feed, {})
+        self._tell_emptied([feed], place)
 
     def commit(self, position: Position) -> None:
         """The current transaction ends; the log is complete up to `position` once it is cut here."""

@@ -50,6 +50,7 @@ class CaptureSettings:
     key_bytes: bool = False
     heartbeat_seconds: float = 10.0
     transaction_metadata: bool = False
+    foreign_truncate: bool = False
     connect_timeout: float = 30.0
     drain_seconds: float = 20.0
 
@@ -163,6 +164,7 @@ class _Run:
                 identity.get("database", ""),
                 heartbeat_seconds=settings.heartbeat_seconds,
                 transactions=settings.transaction_metadata,
+                truncates=settings.foreign_truncate,
             )
             feed = Feed(register, publisher, planner, clock, side, resume)
             self._take_up_tables(feed, register, planner, publisher)
@@ -208,7 +210,7 @@ class _Run:
         restarted: set[TableId] = set()
         for table in again:
             if table not in restarted:
-                feed.reload(table)
+                (feed.reload if table in publisher.loads else feed.start)(table)
                 restarted.update(planner.together(table))
         for table in sorted(publisher.loads.keys() - schemas.keys()):
             if publisher.loads[table].state != "stopped":

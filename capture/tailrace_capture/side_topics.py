@@ -1,6 +1,7 @@
-"""Records beside the data, for foreign consumers: schema changes, heartbeats and, on request, transaction boundaries.
+"""Records for foreign consumers only: schema changes, heartbeats and, on request, transaction boundaries and truncates.
 
-They ride along in log transactions but are not counted in commit records, and no sink of ours reads them.
+Those in topics of their own ride along in log transactions but are not counted in commit records, and no sink of ours
+reads them. An event of op `t` stands among its table's data: it is counted, and sinks of ours pass over it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import fastavro
@@ -17,6 +19,7 @@ from tailrace_capture.source import TableFeed, Transaction
 from tailrace_log.frames import Clock
 from tailrace_log.log import Batch, EventLog, LogWriter
 from tailrace_schemas import avro_side, wire
+from tailrace_schemas.avro import value_schema
 from tailrace_schemas.table import Column, TableSchema
 from tailrace_schemas.topic import heartbeat_topic, topic_name, transaction_topic
 from tailrace_schemas.version import VERSION
@@ -73,6 +76,7 @@ class SideTopics:
         *,
         heartbeat_seconds: float,
         transactions: bool,
+        truncates: bool,
     ) -> None:
         prefix = log.prefix
         self._clock, self._engine, self._database, self._prefix = clock, engine, database, prefix
@@ -84,6 +88,7 @@ class SideTopics:
             self._boundaries = _Topic(
                 log, writer, transaction_topic(prefix), avro_side.TRANSACTION_KEY, avro_side.TRANSACTION_VALUE
             )
+        self._truncates = truncates
         self._heartbeat_seconds = heartbeat_seconds
         self._beat_at = time.monotonic()
 
@@ -91,14 +96,8 @@ class SideTopics:
         """`kind`: CREATE for a table new to the log, ALTER after that. DDL text: what the source gave, none here."""
         now = time.time_ns()
         schema = feed.schema
-        # A binary log is the whole server's: its databases are the namespaces of tables.
-        database = self._database or schema.table.schema
-        source = {
-            "version": VERSION, "connector": self._engine, "name": self._prefix, "ts_ms": now // 1_000_000,
-            "snapshot": "false", "db": database, "sequence": json.dumps([position]), "ts_us": now // 1000,
-            "ts_ns": now, "schema": schema.table.schema, "table": schema.table.name, "server_id": 0, "file": "",
-            "pos": 0, "row": 0,
-        }  # fmt: skip
+        source = self._source(schema, now) | {"sequence": json.dumps([position])}
+        database = source["db"]
         value = {
             "source": source,
             "ts_ms": now // 1_000_000,
@@ -108,6 +107,31 @@ class SideTopics:
             "tableChanges": [_change(database, schema, kind)],
         }
         self._changes.append({"databaseName": database}, value)
+
+    def truncate(self, feed: TableFeed, place: Mapping[str, Any]) -> None:
+        """One event of op `t` where the table's records stand now: key null, no rows, no place in the numbers of its
+        transaction. `place`: fields of `source` that the engine knows.
+        Source: Debezium 3.6 documentation, PostgreSQL connector, "truncate events"."""
+        if not self._truncates:
+            return
+        now = time.time_ns()
+        value = {
+            "source": self._source(feed.schema, now) | dict(place),
+            "op": "t",
+            "ts_ms": now // 1_000_000,
+            "ts_us": now // 1000,
+            "ts_ns": now,
+        }
+        avro = fastavro.parse_schema(value_schema(self._prefix, feed.schema))
+        feed.buffer.append(None, _encode(wire.header(feed.value_id), avro, value))
+
+    def _source(self, schema: TableSchema, now: int) -> dict[str, Any]:
+        return {
+            # A binary log is the whole server's: its databases are the namespaces of tables.
+            "version": VERSION, "connector": self._engine, "name": self._prefix, "ts_ms": now // 1_000_000,
+            "snapshot": "false", "db": self._database or schema.table.schema, "ts_us": now // 1000, "ts_ns": now,
+            "schema": schema.table.schema, "table": schema.table.name, "server_id": 0, "file": "", "pos": 0, "row": 0,
+        }  # fmt: skip
 
     def commit(self, transaction: Transaction) -> None:
         """BEGIN and END of a source transaction that had events of ours."""

@@ -7,21 +7,26 @@ aborted records in it. One consumer is confluent-kafka with fastavro, the other 
 from __future__ import annotations
 
 import random
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import zip_longest
+from pathlib import Path
 
+import fix_servers
 import pytest
+from fix_command import tailrace
 from fix_connect import Connect, connect_worker, jdbc_sink
 from fix_consumers import (
+    Registry,
     TopicReader,
     of_topic,
     rebuilt,
     rebuilt_keyless,
     tombstones_follow_deletes,
 )
-from fix_servers import fresh_postgres_database, wait_until
+from fix_servers import KAFKA, REGISTRY, fresh_mysql_database, fresh_postgres_database, wait_until
 from pipeline.consumers_source import KEYED, Captured, Row, SourceTables, captured_topics, comparable
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("consumers")]
@@ -212,3 +217,60 @@ def test_the_jdbc_sink_writes_the_placeholder_where_the_replica_identity_is_not_
     assert got == {
         number: {**row, **({"body": PLACEHOLDER} if number in overwritten else {})} for number, row in expected.items()
     }
+
+
+# ---- truncates
+
+TRUNCATING = """
+name: {prefix}
+source: {{url: "{url}", tables: [{namespace}.pairs]}}
+log: kafka://{brokers}?registry={registry}&partitions=1
+foreign_truncate: true
+sinks: []
+"""
+
+
+@pytest.mark.parametrize("server", SOURCES)
+def test_a_truncate_is_told_where_it_stands_and_the_jdbc_sink_follows(
+    server: str, tmp_path: Path, connect: Connect
+) -> None:
+    brokers, registry = fix_servers.server(KAFKA).url.removeprefix("kafka://"), fix_servers.server(REGISTRY).url
+    prefix = f"t{uuid.uuid4().hex[:10]}"
+    Registry(registry).separate_ids(prefix)
+    fresh = fresh_postgres_database if server == "POSTGRES18" else fresh_mysql_database
+    with (
+        fresh(server) as url,
+        closing(SourceTables(url)) as source,
+        fresh_postgres_database("POSTGRES18") as target,
+        closing(SourceTables(target)) as copy,
+    ):
+        words = {"prefix": prefix, "url": url, "namespace": source.namespace, "brokers": brokers, "registry": registry}
+        (tmp_path / "pipeline.yaml").write_text(TRUNCATING.format(**words))
+
+        def capture() -> None:
+            ended = tailrace(tmp_path, "capture", str(tmp_path / "pipeline.yaml"), "--until-current")
+            assert ended.code == 0, ended.text
+
+        source.run("create table pairs (a integer, step integer not null, b varchar(20), primary key (b, a))")
+        source.run("insert into pairs (a, step, b) values (1, 0, 'loaded'), (2, 0, 'loaded')")
+        source.connection.commit()
+        capture()
+        source.run("insert into pairs (a, step, b) values (3, 1, 'gone')")
+        source.run("truncate table pairs")
+        source.run("insert into pairs (a, step, b) values (2, 2, 'kept')")
+        source.connection.commit()
+        capture()
+        with TopicReader(brokers, Registry(registry), [f"{prefix}.{source.namespace}.pairs"]) as reader:
+            records = reader.read()
+        assert [record.value and record.value["op"] for record in records] == ["r", "r", "c", "t", "c"]
+        told = records[3]
+        assert told.key is None
+        assert told.value is not None
+        assert (told.value["before"], told.value["after"], told.value["transaction"]) == (None, None, None)
+        assert told.value["source"]["table"] == "pairs"
+        assert told.value["source"]["lsn" if server == "POSTGRES18" else "pos"] > 0
+        names = "${source.schema}.${source.table}" if server == "POSTGRES18" else "${source.table}"
+        settings = jdbc_sink(target, [records[0].topic], names) | {"truncate.enabled": "true"}
+        with connect.connector(settings) as connector:
+            wait_until(lambda: connector.has_read(records), 120, "the sink has read the topic")
+        assert copy.rows("select a, step, b from pairs") == [{"a": 2, "step": 2, "b": "kept"}]

@@ -103,3 +103,19 @@ def test_table_that_starts_again_is_no_repetition(sides: ExitStack, seed: int) -
     there = _filled(sides, "POSTGRES18", seed, watched=True)
     _run(there, "CREATE TABLE kept AS SELECT * FROM codes", "TRUNCATE codes", "INSERT INTO codes SELECT * FROM kept")
     assert history.faults(there) == []
+
+
+@pytest.mark.parametrize("target", ["POSTGRES18", "MARIADB118"])
+@pytest.mark.parametrize(("emptied", "starts_again"), [("", True), ("WHERE id > (SELECT * FROM one)", False)])
+def test_tables_loaded_together_may_start_again_once_they_are_empty(
+    target: str, emptied: str, starts_again: bool, sides: ExitStack, seed: int
+) -> None:
+    there = _filled(sides, target, seed, watched=True)
+    _run(
+        there,
+        "CREATE TABLE kept AS SELECT * FROM children",
+        "CREATE TABLE one AS SELECT min(id) AS id FROM children",
+        f"DELETE FROM children {emptied}",
+        "INSERT INTO children SELECT * FROM kept WHERE id NOT IN (SELECT id FROM children)",
+    )
+    assert bool(history.faults(there)) != starts_again

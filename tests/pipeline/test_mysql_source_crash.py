@@ -4,53 +4,22 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fix_capture import LogReading, RunningCapture, rebuild, running_capture
+from fix_capture import CrashError, DyingLog, LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
 from fix_servers import MYSQL_FAMILY_NAMES, wait_until
 
 import tailrace_capture.feed
 import tailrace_capture.mysql.stream
-from tailrace_log.embedded import EmbeddedLog, EmbeddedWriter
-from tailrace_log.log import Batch, CommitRecord
+from tailrace_log.embedded import EmbeddedLog
 
 pytestmark = pytest.mark.servers
 FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY_NAMES)
 Fresh = Callable[[str], str]
-
-
-class CrashError(BaseException):
-    """The process is gone."""
-
-
-class DyingLog(EmbeddedLog):
-    """A log whose writer dies at the n-th write, before or after it is durable."""
-
-    def __init__(self, path: Path, lives: Iterator[tuple[int, bool]]) -> None:
-        super().__init__(path, "t")
-        self._lives = lives
-
-    def writer(self, pipeline: str, sinks: list[str]) -> EmbeddedWriter:
-        out = super().writer(pipeline, sinks)
-        writes, after = next(self._lives, (1 << 60, False))
-        left = [writes]
-        write = out.write
-
-        def dying(batches: list[Batch], record: CommitRecord) -> CommitRecord:
-            left[0] -= 1
-            if left[0] == 0 and not after:
-                raise CrashError
-            done = write(batches, record)
-            if left[0] == 0:
-                raise CrashError
-            return done
-
-        out.write = dying  # type: ignore[method-assign]
-        return out
 
 
 def run_until_dead(url: str, log: EmbeddedLog, **settings: Any) -> bool:

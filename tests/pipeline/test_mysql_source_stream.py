@@ -327,6 +327,22 @@ def test_truncate_rename_and_drop_take_effect_in_order(
     assert stopped(log, "gone") == "TABLE_DROPPED"
 
 
+@MARIADB
+def test_rows_of_a_table_that_is_replaced_by_a_query_arrive(
+    name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
+) -> None:
+    """Its CREATE stands in one group with its rows, before them."""
+    url = mysql_database(name)
+    sql = open_sql(url)
+    sql.run("CREATE TABLE a(id int primary key, v int)", "INSERT INTO a VALUES(1, 1), (2, 2)")
+
+    def act() -> None:
+        sql.run("CREATE OR REPLACE TABLE a(id int primary key, v int) SELECT seq AS id, 7 AS v FROM seq_2_to_5")
+        sql.run("UPDATE a SET v = 8 WHERE id = 3")
+
+    assert captured(url, log, act)["a"] == [(2, 7), (3, 8), (4, 7), (5, 7)]
+
+
 @FAMILY
 def test_each_event_is_read_by_the_layout_of_its_time(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from fix_capture import LogReading, postgres_source, running_capture
+from fix_capture import CrashError, DyingLog, LogReading, postgres_source, rebuild, running_capture
 from fix_servers import wait_until
 
 import tailrace_capture.feed
@@ -42,3 +42,52 @@ def test_position_never_goes_back_when_the_slot_stands_behind_the_log(
         wait_until(lambda: len(LogReading(log).records()) > before, 30, "a further commit record")
     positions = [parse_position(record.position) for record in LogReading(log).records()]
     assert all(later.contains(earlier) for earlier, later in pairwise(positions))
+
+
+@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.parametrize(
+    ("statement", "value", "marker"),
+    [("TRUNCATE a", "'kept'", "truncate"), ("ALTER TABLE a ADD COLUMN w int DEFAULT 7", "'wide', g", "schema")],
+)
+def test_what_stands_inside_a_big_transaction_beside_its_rows_happens_once(
+    version: str,
+    statement: str,
+    value: str,
+    marker: str,
+    postgres_database: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Capture dies again and again while it publishes the parts of one transaction."""
+    monkeypatch.setattr(tailrace_capture.feed, "OPEN_BYTES", 20_000)
+    url = postgres_database(version)
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE a (id int PRIMARY KEY, v text)")
+        connection.execute("INSERT INTO a SELECT g, 'loaded' FROM generate_series(1, 100) g")
+    log = DyingLog(tmp_path / "log.db", iter([(1 << 60, False)]))
+    run_to_the_end(url, log, tmp_path)
+    with psycopg.connect(url) as connection:
+        insert = "INSERT INTO a SELECT g, {} FROM generate_series({}, {}) g"
+        connection.execute(insert.format("'before'", 101, 4000))
+        connection.execute(statement)
+        connection.execute(insert.format(value, 4001, 8000))
+        connection.execute("UPDATE a SET v = 'last' WHERE id % 10 = 0")
+        wanted = connection.execute("SELECT * FROM a ORDER BY id").fetchall()
+    log = DyingLog(tmp_path / "log.db", iter([(1 + n % 2, n % 3 != 0) for n in range(300)]))
+    deaths = 0
+    while not run_to_the_end(url, log, tmp_path):
+        deaths += 1
+    assert deaths > 8
+    (rows,) = rebuild(log).values()
+    assert sorted(tuple(row.values()) for row in rows.values()) == wanted
+    assert [m.kind for record in LogReading(log).records() for m in record.markers] == ["schema", marker]
+
+
+def run_to_the_end(url: str, log: DyingLog, folder: Path) -> bool:
+    """False when it died before it was current."""
+    try:
+        with running_capture(postgres_source(url, folder / "spool"), log, until_current=True) as capture:
+            wait_until(lambda: not capture.thread.is_alive(), 120, "the end or a crash")
+    except CrashError:
+        return False
+    return True

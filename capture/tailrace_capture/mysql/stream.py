@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.mysql import binlog as bl
@@ -251,6 +252,9 @@ class Stream:
             group.commit_us, group.server_id, gtid, start.file.encode(), start.pos, group.thread, id_.encode(), skip
         )
         group.begun = True
+        if skip:
+            group.statements = []  # in the log already, with the part of the transaction that is (rule C3)
+        self._act(group)
         for piece in group.held.pieces():
             self._encode(piece)
         group.held = Held()
@@ -269,11 +273,17 @@ class Stream:
             return
         if not group.begun:
             self._begin(group)
-        for act in group.statements:
-            act()
+        self._act(group)
         self._progress.add(group.gtid, end)
         self._feed.commit(self._progress.position())
         self._layouts.settle(self._feed, end)
+
+    @staticmethod
+    def _act(group: Group) -> None:
+        """Rows in one group with a statement come after it: CREATE OR REPLACE TABLE ... SELECT of MariaDB."""
+        statements, group.statements = group.statements, []
+        for act in statements:
+            act()
 
     def _rollback(self) -> None:
         """A rolled back transaction is in the log where it changed a table without transactions as well."""
@@ -324,7 +334,7 @@ class Stream:
             return
         log.warning("an XA transaction was prepared in a log file that is purged: every table is loaded again")
         for table in list(self._feed.tables):
-            group.statements.append(lambda t=table: self._feed.reload(t))  # type: ignore[misc]
+            group.statements.append(partial(self._feed.reload, table))
 
     # --- other events
 
@@ -464,27 +474,27 @@ class Stream:
             )
 
     def _statement(self, group: Group, statement: ddl.Statement, text: str) -> None:
-        """What it does to captured tables is done at the group's end, inside its transaction."""
+        """What it does to captured tables is done when the group is published, inside its transaction."""
         captured = [table for table in statement.tables if table in self._feed.tables]
         match statement.kind:
             case "truncate":
                 for table in captured:
-                    group.statements.append(lambda t=table: self._feed.truncate(t))  # type: ignore[misc]
+                    group.statements.append(partial(self._feed.truncate, table, _place(group)))
             case "drop":
                 if statement.database:
                     captured = [table for table in self._feed.tables if table.schema == statement.database]
                 for table in captured:
-                    group.statements.append(lambda t=table: self._dropped(t))  # type: ignore[misc]
+                    group.statements.append(partial(self._dropped, table, _place(group)))
             case "rename":
                 self._renamed(group, statement.tables)
             case "create":
                 for table in captured if statement.replace else []:
-                    group.statements.append(lambda t=table: self._feed.truncate(t))  # type: ignore[misc]
+                    group.statements.append(partial(self._feed.truncate, table, _place(group)))
             case "alter":
                 self._layouts.altered(captured, text, self._feed)
             case "reload":
                 for table in captured:
-                    group.statements.append(lambda t=table: self._feed.reload(t))  # type: ignore[misc]
+                    group.statements.append(partial(self._feed.reload, table))
             case "data":
                 self._data(captured, statement.tables)
             case "unclear":
@@ -492,10 +502,10 @@ class Stream:
             case _:
                 pass
 
-    def _dropped(self, table: TableId) -> None:
+    def _dropped(self, table: TableId, place: dict[str, object]) -> None:
         """Dropped, and made again by now: empty from here on. Else it is gone."""
         if self._layouts.exists(table):
-            self._feed.truncate(table)
+            self._feed.truncate(table, place)
             self._layouts.altered([table], "", self._feed)
         else:
             self._feed.table_gone(table)
@@ -504,9 +514,9 @@ class Stream:
         olds, news = pairs[::2], pairs[1::2]
         for table in self._feed.tables:
             if table in news:
-                group.statements.append(lambda t=table: self._replaced(t))  # type: ignore[misc]
+                group.statements.append(partial(self._replaced, table))
             elif table in olds:
-                group.statements.append(lambda t=table: self._dropped(t))  # type: ignore[misc]
+                group.statements.append(partial(self._dropped, table, _place(group)))
 
     def _replaced(self, table: TableId) -> None:
         """Another table has taken this name."""
@@ -529,3 +539,12 @@ class Stream:
             detail=f"at {FilePlace(self._file, self._pos)}",
             hint="SET GLOBAL binlog_format = ROW, let no session set another, then load the tables again",
         )
+
+
+def _place(group: Group) -> dict[str, object]:
+    """Where it stands, in the words of an event's `source`."""
+    gtid = None if group.gtid is None else str(group.gtid)
+    thread = None if group.thread < 0 else group.thread
+    return {
+        "server_id": group.server_id, "gtid": gtid, "file": group.start.file, "pos": group.start.pos, "thread": thread,
+    }  # fmt: skip

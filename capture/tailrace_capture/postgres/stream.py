@@ -243,12 +243,18 @@ class Stream:
         self._relations.settle(end)
 
     def _truncate(self, m: bytes) -> None:
+        """It has an ordinal, so that one which is in the log already is known when its transaction comes again (C3)."""
+        self._codec.ordinal += 1
+        if self._codec.ordinal <= self._codec.skip:
+            return
         count, _ = struct.unpack_from(">iB", m, BODY + 1)
         for oid in struct.unpack_from(f">{count}I", m, BODY + 6):
             plan = self._codec.plans.get(signed(oid))
             if plan is not None:
                 assert isinstance(plan.owner, TableFeed)
-                self._feed.truncate(plan.owner.schema.table)
+                (lsn,) = struct.unpack_from(">q", m, 1)
+                place = {"txId": self._xid, "lsn": lsn, "sequence": f'["{self._last_commit}","{lsn}"]'}
+                self._feed.truncate(plan.owner.schema.table, place)
 
     # --- transactions streamed before their commit
 

@@ -72,9 +72,11 @@ class Command:
             )
 
     def stop(self) -> None:
-        """SIGTERM: it must drain and end with 0."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        """SIGTERM, once it has begun to work: it must drain and end with 0."""
+        process = self.process
+        assert process is not None
+        wait_until(lambda: process.poll() is not None or self.status("run").get("pid") == process.pid, 60, "it works")
+        process.send_signal(signal.SIGTERM)
         assert self._ended(ENDS_WITHIN) == 0, self.said()
 
     def finish(self, seconds: float) -> None:

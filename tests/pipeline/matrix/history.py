@@ -2,13 +2,15 @@
 
 Every applied change leaves (table, key, version, operation). The sink may join several versions of a row into one
 change, so versions may be left out; but none may come twice, and none may come after a later one of the same key.
-Only the rows of a table that starts again (TRUNCATE; a DELETE of rows without key) may come once more.
+Only the rows of a table that starts again may come once more: after a TRUNCATE; after their own DELETE where rows have
+no key; and, for tables loaded together under one snapshot, after a DELETE of every row (MySQL and MariaDB targets are
+emptied so).
 """
 
 from __future__ import annotations
 
 from pipeline.matrix.engine import Session, Side
-from pipeline.matrix.tables import COPIES_TAG, JOURNAL, TABLES, Table
+from pipeline.matrix.tables import CHILDREN, COPIES_TAG, JOURNAL, PARENTS, TABLES, Table
 
 NAME = "applied_history"
 SHOWN = 8
@@ -66,13 +68,22 @@ def _mysql_triggers(table: Table) -> list[str]:
 # ---- judged
 
 _WITH_STARTS = f"""
-WITH h AS (
+WITH live AS (
+    SELECT n, t, k, v, op,
+        sum(CASE op WHEN 'I' THEN 1 WHEN 'D' THEN -1 ELSE 0 END) OVER (PARTITION BY t ORDER BY n) AS rows_left
+    FROM {NAME}
+),
+h AS (
     SELECT n, t, k, v, op,
         sum(CASE WHEN op = 'T' THEN 1 ELSE 0 END) OVER (PARTITION BY t ORDER BY n)
+        + CASE WHEN t IN ('{PARENTS.name}', '{CHILDREN.name}') AND op <> 'T'
+            THEN sum(CASE WHEN op = 'D' AND rows_left = 0 THEN 1 ELSE 0 END) OVER (PARTITION BY t ORDER BY n)
+                - CASE WHEN op = 'D' AND rows_left = 0 THEN 1 ELSE 0 END
+            ELSE 0 END
         + CASE WHEN t = '{JOURNAL.name}'
             THEN sum(CASE WHEN op = 'D' THEN 1 ELSE 0 END) OVER (PARTITION BY t, k ORDER BY n) ELSE 0 END
         - CASE WHEN t = '{JOURNAL.name}' AND op = 'D' THEN 1 ELSE 0 END AS start
-    FROM {NAME}
+    FROM live
     WHERE NOT (t = '{JOURNAL.name}' AND k = '{COPIES_TAG}')
 )
 """

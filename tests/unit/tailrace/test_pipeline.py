@@ -24,13 +24,6 @@ def table(namespace: str) -> TableSchema:
     return TableSchema("postgresql", TableId(namespace, "t"), (), ())
 
 
-def test_settings_that_are_not_built_are_refused() -> None:
-    words = settings("mysql://h/d", "mysql://h/e", foreign_truncate=True)
-    with pytest.raises(ConfigError) as caught:
-        capture_settings(words, until_current=False, connect_timeout=1)
-    assert caught.value.code == "NOT_BUILT"
-
-
 def test_kafka_keys_of_ours_are_refused_by_line_and_by_the_log() -> None:
     assert OWN_KAFKA_KEYS == OWN_KEYS
 
