@@ -6,6 +6,7 @@ in the state folder and writes its status there once a second; that file is how 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -154,6 +155,7 @@ def _alive(
     writer.start()
     try:
         resolved = resolve_settings(settings, os.environ, lambda path: Path(path).read_text(encoding="utf-8"))
+        gc.freeze()  # modules and settings live as long as the process: no collection need look at them
         yield resolved, lambda options: FOREVER if known else options.connect_timeout
     except TailraceError as error:
         writer.finish({"state": "failed", "error": error_json(error)})

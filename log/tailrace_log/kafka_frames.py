@@ -1,4 +1,4 @@
-"""Frames to Kafka messages and back: the two loops that run once per record.
+"""Frames to Kafka messages and back: the loops that run once per record.
 
 Compiled with mypyc; the same file runs interpreted. A frame is described in `tailrace_schemas.wire`.
 """
@@ -81,36 +81,108 @@ def headers_at(data: bytes, at: i64) -> Headers:
     return out
 
 
-def take_frames(messages: list[Message], at: int, first: int, last: int) -> tuple[bytes, int, int, int]:
-    """Frames of the messages from index `at` on whose offsets lie in first..last; messages before `first` are passed
-    over. Returns the frames, how many there are, the index after them, and how many were passed over.
+class Run:
+    """Records of neighbouring offsets, as frames."""
+
+    def __init__(self, first: i64) -> None:
+        self.first: i64 = first
+        self.count: i64 = 0
+        self.frames: BytesWriter = BytesWriter()
+
+
+class Arrivals:
+    """What has come in of one partition and is not taken yet. `position`: the offset after the last record or end that
+    came in; `size`: bytes of frames."""
+
+    def __init__(self, position: i64) -> None:
+        self.position: i64 = position
+        self.size: i64 = 0
+        self.paused = False
+        self.runs: list[Run] = []
+
+    @property
+    def first(self) -> int:
+        """The lowest offset that can still be taken."""
+        return int(self.runs[0].first) if self.runs else int(self.position)
+
+    def put(self, message: Message) -> None:
+        """
+        Raises:
+            ValueError: headers that no frame can hold (more than 255, or a name beyond 255 bytes).
+        """
+        offset: i64 = message.offset() or 0
+        run = self.runs[len(self.runs) - 1] if self.runs else None
+        if run is None or run.first + run.count != offset:
+            run = Run(offset)
+            self.runs.append(run)
+        before: i64 = len(run.frames)
+        headers = message.headers()
+        if headers is None:
+            put_frame(run.frames, message.key(), message.value())
+        else:
+            put_frame_with_headers(run.frames, message.key(), message.value(), headers)
+        run.count += 1
+        self.size += len(run.frames) - before
+        self.position = offset + 1
+
+    def take(self, first: i64, last: i64) -> tuple[bytes, int, int]:
+        """Frames of the records with offsets in first..last, how many there are, and how many before them were passed
+        over. None of these can be taken again."""
+        parts: list[bytes] = []
+        count: i64 = 0
+        passed: i64 = 0
+        while self.runs and self.runs[0].first <= last:
+            run = self.runs.pop(0)
+            data = run.frames.getvalue()
+            self.size -= len(data)
+            stop: i64 = run.first + run.count
+            if first <= run.first and stop <= last + 1:
+                parts.append(data)
+                count += run.count
+                continue
+            low: i64 = 0
+            offset: i64 = run.first
+            while offset < first and offset < stop:
+                low = next_frame(data, low, len(data))
+                offset += 1
+            passed += offset - run.first
+            high: i64 = low
+            while offset <= last and offset < stop:
+                high = next_frame(data, high, len(data))
+                offset += 1
+                count += 1
+            if high > low:
+                parts.append(data[low:high])
+            if offset < stop:
+                rest = Run(offset)
+                rest.count = stop - offset
+                rest.frames.write(data[high:])
+                self.size += len(data) - high
+                self.runs.insert(0, rest)
+        return parts[0] if len(parts) == 1 else b"".join(parts), int(count), int(passed)
+
+
+def sort_in(messages: list[Message], places: dict[tuple[str, int], Arrivals]) -> list[Message]:
+    """Put the records of `messages` where they belong, those of unknown places nowhere. Returns the errors among them.
 
     Raises:
-        ValueError: headers that no frame can hold (more than 255, or a name beyond 255 bytes).
+        ValueError: see `Arrivals.put`.
     """
-    out = BytesWriter()
-    index: i64 = at
-    size: i64 = len(messages)
-    low: i64 = first
-    high: i64 = last
-    count: i64 = 0
-    passed: i64 = 0
-    while index < size:
-        message = messages[index]
-        offset: i64 = message.offset() or 0
-        if offset > high:
-            break
-        if offset < low:
-            passed += 1
-        else:
-            headers = message.headers()
-            if headers is None:
-                put_frame(out, message.key(), message.value())
-            else:
-                put_frame_with_headers(out, message.key(), message.value(), headers)
-            count += 1
-        index += 1
-    return out.getvalue(), int(count), int(index), int(passed)
+    errors: list[Message] = []
+    topic = ""
+    partition = -1
+    place: Arrivals | None = None
+    for message in messages:
+        if message.error() is not None:
+            errors.append(message)
+            continue
+        its_topic, its_partition = message.topic() or "", message.partition() or 0
+        if its_partition != partition or its_topic != topic:
+            topic, partition = its_topic, its_partition
+            place = places.get((topic, partition))
+        if place is not None:
+            place.put(message)
+    return errors
 
 
 def put_frame_with_headers(out: BytesWriter, key: bytes | None, value: bytes | None, headers: object) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from itertools import chain
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from tailrace_log.kafka_commits import BEYOND, GONE, Commits, Entry
 from tailrace_log.kafka_errors import ErrorTrap
-from tailrace_log.kafka_frames import take_frames
+from tailrace_log.kafka_frames import Arrivals, sort_in
 from tailrace_log.kafka_letters import Letters
 from tailrace_log.kafka_progress import Groups, progress_group
 from tailrace_log.kafka_settings import KafkaSettings
@@ -27,7 +26,7 @@ from tailrace_schemas.errors import LogUnavailableError, PositionLostError, Stop
 log = logging.getLogger(__name__)
 
 FOLLOW_MS = 500
-AT_ONCE = 10_000
+AT_ONCE = 2000  # messages that are objects at one time
 FAR_AHEAD_BYTES = 64 << 20
 SKIP_RECORDS = 20_000  # a longer way to the next announced record is jumped, a shorter one read over
 Place = tuple[str, int]
@@ -144,32 +143,6 @@ class KafkaReader:
             part.close()
 
 
-class _Partition:
-    """`messages[taken:]` wait; `position` is the offset after the last message or end that came in."""
-
-    __slots__ = ("messages", "paused", "position", "size", "taken")
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-        self.messages: list[Message] = []
-        self.taken = 0
-        self.size = 0
-        self.paused = False
-
-    @property
-    def first(self) -> int:
-        """The lowest offset that can still be taken."""
-        return self.messages[self.taken].offset() or 0 if self.taken < len(self.messages) else self.position
-
-    def forget(self, taken: int) -> None:
-        """Messages before index `taken` are not needed any more."""
-        self.size -= sum(map(len, self.messages[self.taken : taken]))
-        self.taken = taken
-        if taken == len(self.messages) or taken > AT_ONCE:
-            del self.messages[:taken]
-            self.taken = 0
-
-
 class _Data:
     """The consumer of data topics."""
 
@@ -178,7 +151,7 @@ class _Data:
         self._trap = ErrorTrap(settings)
         with self._trap.naming("read the Kafka settings"):
             self._consumer = Consumer(self._trap.config(settings.consumer()))
-        self._partitions: dict[Place, _Partition] = {}
+        self._partitions: dict[Place, Arrivals] = {}
         self._ids: dict[str, str] = {}
         self.ignored = 0
 
@@ -223,7 +196,7 @@ class _Data:
             if known is not None:
                 self._consumer.incremental_unassign([where])
             self._consumer.incremental_assign([where])
-        self._partitions[place] = _Partition(announced.first)
+        self._partitions[place] = Arrivals(announced.first)
 
     def _fetch(self, timeout: float) -> bool:
         """Take in what has come, waiting for the first of it only; False for nothing."""
@@ -232,16 +205,9 @@ class _Data:
             if first is None:
                 return False
             # A timeout here would be waited out to its end unless so many have come.
-            messages = chain((first,), self._consumer.consume(AT_ONCE, 0))
-        for message in messages:
-            if message.error() is not None:
-                self._take_in_error(message)
-                continue
-            partition = self._partitions.get((message.topic() or "", message.partition() or 0))
-            if partition is not None:
-                partition.messages.append(message)
-                partition.position = (message.offset() or 0) + 1
-                partition.size += len(message)
+            messages = [first, *self._consumer.consume(AT_ONCE, 0)]
+        for message in sort_in(messages, self._partitions):
+            self._take_in_error(message)
         return True
 
     def _take_in_error(self, message: Message) -> None:
@@ -264,10 +230,9 @@ class _Data:
                 raise named  # others pass; the deadline decides
 
     def _take(self, announced: Range) -> Batch:
-        partition = self._partitions[announced.topic, announced.partition]
-        frames, count, taken, passed = take_frames(partition.messages, partition.taken, announced.first, announced.last)
+        arrived = self._partitions[announced.topic, announced.partition]
+        frames, count, passed = arrived.take(announced.first, announced.last)
         self.ignored += passed
-        partition.forget(taken)
         if count != announced.count:
             raise StopError(
                 f"{announced.count - count} of {announced.count} records are missing between offsets"

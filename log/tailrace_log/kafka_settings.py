@@ -124,8 +124,8 @@ class KafkaSettings:
             | {
                 "fetch.queue.backoff.ms": 2,
                 "fetch.error.backoff.ms": 50,
-                "queued.max.messages.kbytes": 65_536,
-                "fetch.message.max.bytes": 4 << 20,
+                "queued.max.messages.kbytes": 16_384,
+                "fetch.message.max.bytes": 1 << 20,
                 "fetch.max.bytes": MAX_MESSAGE_BYTES,
                 "receive.message.max.bytes": MAX_MESSAGE_BYTES + (1 << 20),
             }
