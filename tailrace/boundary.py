@@ -27,11 +27,13 @@ Report = Callable[[TailraceError], None]
 
 
 def error_json(error: TailraceError) -> dict[str, Any]:
-    """`message` = primary and detail, `remedy` = hint, as in `status --json`."""
+    """`message` = primary and detail, `remedy` = hint, as in `status --json`; `table`, `column`, `position` where there
+    are any."""
     text = f"{error.message}: {error.detail}" if error.detail else error.message
     out: dict[str, Any] = {"code": error.code, "message": redact(text), "remedy": redact(error.hint)}
     if error.table is not None:
         out["table"] = str(error.table)
+    out |= {word: text for word, text in (("column", error.column), ("position", error.position)) if text}
     if isinstance(error, PreflightError):
         out["findings"] = [finding_json(finding) for finding in error.findings]
     return out
@@ -79,7 +81,7 @@ def print_error(error: TailraceError) -> None:
     console.print(
         Text(f"{error.code}{where}: ", style="bold red") + Text(redact(error.message), style="default not bold")
     )
-    for label, text in (("detail", error.detail), ("hint", error.hint)):
+    for label, text in (("detail", error.detail), ("position", error.position or ""), ("hint", error.hint)):
         for at, line in enumerate(redact(text).splitlines()):
             console.print(Text(f"  {label}: " if at == 0 else " " * (len(label) + 4), style="dim") + Text(line))
 

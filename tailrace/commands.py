@@ -14,6 +14,7 @@ import typer
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tailrace import drop as drops
 from tailrace import logs, preflight
@@ -130,7 +131,11 @@ def _resolved(settings: PipelineSettings) -> PipelineSettings:
 
 
 def _from_json(role: str, error: dict[str, str]) -> TailraceError:
-    return TailraceError(f"{role}: {error['message']}", code=error["code"], hint=error["remedy"])
+    where = f" [{error['table']}]" if "table" in error else ""
+    position = error.get("position")
+    return TailraceError(
+        f"{role}{where}: {error['message']}", code=error["code"], hint=error["remedy"], position=position
+    )
 
 
 @contextmanager
@@ -244,6 +249,7 @@ def print_status(data: dict[str, Any]) -> None:
     """The status as a person reads it."""
     console = Console(highlight=False)
     console.print(_heading(data))
+    _print_trouble(console, data["capture"]["error"])
     for sink_data in data["sinks"]:
         lag, applied = sink_data["lag"], sink_data["applied"]
         console.print(
@@ -259,6 +265,9 @@ def print_status(data: dict[str, Any]) -> None:
         error = row["error"]["code"] if row["error"] else ""
         table.add_row(row["name"], row["state"], f"{row['rows_loaded']:,}", chunks, error)
     console.print(table)
+    for row in data["tables"]:
+        if row["state"] == "Table error":
+            _print_trouble(console, row["error"], f" [{row['name']}]")
 
 
 def _heading(data: dict[str, Any]) -> str:
@@ -269,11 +278,13 @@ def _heading(data: dict[str, Any]) -> str:
     )
 
 
-def _print_trouble(console: Console, error: dict[str, Any] | None) -> None:
-    if error:
-        console.print(f"  {error['code']}: {error['message']}", style="red")
-        if error["remedy"]:
-            console.print(f"  hint: {error['remedy']}")
+def _print_trouble(console: Console, error: dict[str, Any] | None, where: str = "") -> None:
+    if not error:
+        return
+    console.print(Text(f"  {error['code']}{where}: {error['message']}", style="red"))
+    for label, word in (("position", "position"), ("hint", "remedy")):
+        if error.get(word):
+            console.print(Text(f"  {label}: {error[word]}"))
 
 
 def drop(state: Path | None, name: str | None, yes: bool, as_json: bool) -> int:

@@ -267,7 +267,11 @@ def _signal_name(number: int) -> str:
 
 
 def _unknown(role: str, code: int) -> dict[str, Any]:
-    error = TailraceError(f"{role} ended with exit code {code} and left no error", code="CHILD_ENDED")
+    error = TailraceError(
+        f"{role} ended with exit code {code} and left no error",
+        code="CHILD_ENDED",
+        hint="look at its last lines in the log",
+    )
     return error_json(error)
 
 

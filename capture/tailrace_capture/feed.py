@@ -116,8 +116,8 @@ class Feed:
         feed = self._register.feeds.get(table)
         if feed is None:
             return
-        if error.position is None:
-            error.position = str(self._at)
+        error.table = table
+        error.position = error.position or str(self._at)
         self._mark("stopped", feed, dict(stop_note(error)))
         self._register.stop(table)
         self._planner.stop(table)
@@ -126,12 +126,13 @@ class Feed:
 
     def retire(self, table: TableId, topic: str) -> None:
         """A table that the log knows is not there, or not selected, any more. It starts again if it comes back."""
-        note = {"code": "TABLE_GONE", "message": "the table is gone or no longer selected", "remedy": ""}
+        note = {"code": "TABLE_GONE", "message": "the table is gone or no longer selected"}
+        note |= {"remedy": "create or select it again; then start again: it is loaded anew"}
         self._marks.append(Mark(Marker("stopped", *table, topic, {}, dict(note))))
 
     def table_gone(self, table: TableId) -> None:
         """The source no longer has this table."""
-        hint = "remove it from the pipeline's tables, or create it again and reload it"
+        hint = "remove it from the pipeline's tables, or create it again; then start again"
         self.stop_table(table, TableStopError("the table is gone at the source", code="TABLE_DROPPED", hint=hint))
 
     def reload(self, table: TableId, place: Mapping[str, Any] | None = None) -> None:

@@ -25,7 +25,7 @@ from tailrace_capture.source import Resume, SchemaChange, Source
 from tailrace_capture.tables import TableRegister
 from tailrace_log.frames import Clock
 from tailrace_log.log import EventLog
-from tailrace_schemas.errors import RefusedError, RetryableError, StopError
+from tailrace_schemas.errors import RefusedError, RetryableError, StopError, TailraceError
 from tailrace_schemas.position import Position
 from tailrace_schemas.table import TableId
 from tailrace_schemas.topic import data_topic
@@ -87,7 +87,8 @@ def run_capture(
     until the log covers what the source held at the start.
 
     Raises:
-        PositionLostError, StopError, ConfigError …: a person is needed; the position in the log is kept.
+        PositionLostError, StopError, ConfigError …: a person is needed; the position in the log is kept, and named
+            where the error has none of its own.
         SourceUnavailableError, LogUnavailableError: only before the first successful start within `connect_timeout`.
         RefusedError: only before the first successful start, at once.
     """
@@ -109,6 +110,9 @@ def run_capture(
             stop.wait(pause)
             pause = min(pause * 2, 15.0)
             started = started or status.state == "running"
+        except TailraceError as error:
+            error.position = error.position or status.position or None
+            raise
     status.state = "stopped"
 
 
@@ -146,6 +150,7 @@ class _Run:
             if records:
                 loads = restore(records)
                 publisher.resume(records, loads)
+                self._status.position = publisher.position
                 resume = Resume(source.parse_position(publisher.position), publisher.open)
                 if settings.mode != "full-load":
                     pasts = [

@@ -22,6 +22,7 @@ from tailrace_log import sqlite_file
 from tailrace_log.embedded_registry import EmbeddedRegistry
 from tailrace_log.log import Batch, CommitRecord, DeadLetter, SchemaRegistry, announced
 from tailrace_schemas.errors import (
+    LOAD_AGAIN,
     FencedError,
     InvariantError,
     LogUnavailableError,
@@ -426,13 +427,13 @@ class EmbeddedReader:
                 f"commit record {after + 1} is gone from the log {self._path}",
                 code="OFFSET_LOST",
                 detail=f"trimmed up to {trimmed}, below the slowest sink that was registered",
-                hint="load the target again",
+                hint=LOAD_AGAIN,
             )
         if after > last:
             raise PositionLostError(
                 f"the log {self._path} ends at commit record {last}, before {after}, which the target holds",
                 code="OFFSET_LOST",
-                hint="the log was restored from an older copy: load the target again",
+                hint=f"the log was restored from an older copy: {LOAD_AGAIN}",
             )
         return [_record(text, self._path) for _, text in rows[:-2]]
 
@@ -461,13 +462,18 @@ class EmbeddedReader:
         try:
             return self._decompressor.decompress(content)
         except zstandard.ZstdError as error:
-            raise StopError(f"a batch in {self._path} is damaged", code="LOG_DAMAGED", detail=str(error)) from error
+            raise StopError(
+                f"a batch in {self._path} is damaged",
+                code="LOG_DAMAGED",
+                detail=str(error),
+                hint="restore the file, or begin with a new state folder and a new load",
+            ) from error
 
     def _hole(self, record: CommitRecord) -> StopError | PositionLostError:
         message = f"records of commit record {record.seq} are not in the log {self._path}"
         trimmed = self._connection.execute("select trimmed from log").fetchone()[0]
         kind = PositionLostError if record.seq <= trimmed else StopError
-        return kind(message, code="OFFSET_LOST", hint="load the target again")
+        return kind(message, code="OFFSET_LOST", hint=LOAD_AGAIN)
 
     def applied(self, sink: str, seq: int) -> None:
         """Noted at most a few times a second; a note that cannot be written is written by a later call."""
@@ -524,5 +530,8 @@ def _record(text: str, path: Path) -> CommitRecord:
         return CommitRecord.from_text(text)
     except ValueError as error:
         raise StopError(
-            f"the log {path} was written by a later version", code="LOG_VERSION", detail=str(error)
+            f"the log {path} was written by a later version",
+            code="LOG_VERSION",
+            detail=str(error),
+            hint="use the version of Tailrace that wrote it",
         ) from error

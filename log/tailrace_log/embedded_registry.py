@@ -34,7 +34,11 @@ class EmbeddedRegistry:
                 with sqlite_file.errors(self._path):
                     row = self._connection.execute("select schema from schemas where id = ?", (schema_id,)).fetchone()
                 if row is None:
-                    raise StopError(f"schema {schema_id} is not in the registry of {self._path}", code="UNKNOWN_SCHEMA")
+                    raise StopError(
+                        f"schema {schema_id} is not in the registry of {self._path}",
+                        code="UNKNOWN_SCHEMA",
+                        hint="restore the file, or begin with a new state folder and a new load",
+                    )
                 self._schemas[schema_id] = row[0]
             return self._schemas[schema_id]
 

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from tailrace_log.kafka_errors import ErrorTrap
 from tailrace_log.kafka_settings import KafkaSettings
 from tailrace_log.log import CommitRecord
-from tailrace_schemas.errors import LogUnavailableError, PositionLostError, StopError
+from tailrace_schemas.errors import LOAD_AGAIN, LogUnavailableError, PositionLostError, StopError
 
 TOPIC_IDS = "topic-ids"
 FIRST_STEP = 256
@@ -134,7 +134,7 @@ class Commits:
                 f"commit records are gone from {self._topic}",
                 code="OFFSET_LOST",
                 detail=error.str(),
-                hint="load the target again",
+                hint=LOAD_AGAIN,
             )
         raise self._trap.named(error, f"read {self._topic}")
 

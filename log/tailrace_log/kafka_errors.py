@@ -122,7 +122,8 @@ class ErrorTrap:
                 hint="raise max.message.bytes of the topic, and message.max.bytes under kafka: beyond 64 MB",
             )
         if code in REFUSED:
-            return ConfigError(f"could not {doing}: Kafka refuses the settings", code="KAFKA", detail=detail)
+            hint = "correct what the detail names in the log's URI, or under kafka: or topics:"
+            return ConfigError(f"could not {doing}: Kafka refuses the settings", code="KAFKA", detail=detail, hint=hint)
         return LogUnavailableError(f"could not {doing} at {where}", detail=detail)
 
     def late(self, doing: str) -> TailraceError:

@@ -21,7 +21,7 @@ from tailrace_log.kafka_settings import KafkaSettings
 from tailrace_log.kafka_topics import Topics
 from tailrace_log.kafka_writer import LOOK_UP_MS
 from tailrace_log.log import Batch, CommitRecord, DeadLetter, Range
-from tailrace_schemas.errors import LogUnavailableError, PositionLostError, StopError, TailraceError
+from tailrace_schemas.errors import LOAD_AGAIN, LogUnavailableError, PositionLostError, StopError, TailraceError
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class KafkaReader:
         self._wanted = seq
 
     def _lost(self, message: str) -> PositionLostError:
-        return PositionLostError(message, code="OFFSET_LOST", hint="load the target again")
+        return PositionLostError(message, code="OFFSET_LOST", hint=LOAD_AGAIN)
 
     # ---- data
 
@@ -169,7 +169,7 @@ class _Data:
                     f"topic {topic} is not the one that commit record {record.seq} was written to",
                     code="OFFSET_LOST",
                     detail="it was deleted and made again",
-                    hint="load the target again",
+                    hint=LOAD_AGAIN,
                 )
 
     def read(self, ranges: tuple[Range, ...]) -> list[Batch]:
@@ -222,7 +222,7 @@ class _Data:
                 f"records of topic {place[0]} partition {place[1]} that a commit record announces are gone",
                 code="OFFSET_LOST",
                 detail=error.str(),
-                hint="load the target again; keep data topics longer than a sink may stand still (retention.ms)",
+                hint=f"{LOAD_AGAIN}; keep data topics longer than a sink may stand still (retention.ms)",
             )
         else:
             named = self._trap.named(error, f"read topic {place[0]}")
@@ -238,7 +238,7 @@ class _Data:
                 f"{announced.count - count} of {announced.count} records are missing between offsets"
                 f" {announced.first} and {announced.last} of topic {announced.topic} partition {announced.partition}",
                 code="OFFSET_LOST",
-                hint="load the target again; data topics must not be compacted",
+                hint=f"{LOAD_AGAIN}; data topics must not be compacted",
             )
         return Batch(announced.topic, announced.partition, count, frames)
 

@@ -211,7 +211,8 @@ def _check_file(key: str, path: str | None, read_file: Callable[[str], str]) -> 
         read_file(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text in PEM form"
-        raise ConfigError(f"{key} {path} cannot be read", code="TLS", detail=str(reason)) from error
+        hint = f"name a file in PEM form that this user may read: {key}=…"
+        raise ConfigError(f"{key} {path} cannot be read", code="TLS", detail=str(reason), hint=hint) from error
 
 
 def is_loopback(host: str) -> bool:

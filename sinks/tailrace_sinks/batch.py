@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tailrace_log.log import Batch, CommitRecord, LogReader, Marker
-from tailrace_schemas.errors import StopError
+from tailrace_schemas.errors import LOAD_AGAIN, StopError
 from tailrace_schemas.table import TableSchema
 from tailrace_schemas.wire import next_frame
 from tailrace_sinks.sink import MarkerStep, Piece, Rows, Slice, Step
@@ -115,6 +115,7 @@ def _pieces(record: CommitRecord, batches: list[Batch]) -> dict[str, list[Piece]
                 "the log does not hold what its commit record announces",
                 code="OFFSET_LOST",
                 detail=f"record {record.seq}: {announced.topic}/{announced.partition}, {announced.count} records",
+                hint=LOAD_AGAIN,
             )
         loaded = record.kind == "chunk"
         piece = Piece(record.seq, batch.partition, batch.count, batch.frames, loaded, announced.first)

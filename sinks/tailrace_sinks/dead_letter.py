@@ -222,7 +222,7 @@ class StaleKeys:
                 f"events of {self.count} keys are set aside",
                 code="DEAD_LETTERS",
                 detail="that is not a row here and there",
-                hint="look at the dead letters' codes, change the target, and load the table again",
+                hint="look at the dead letters' codes, change the target as they say, then start again",
             )
 
     def copy(self) -> StaleKeys:

@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tailrace_log.log import DeadLetter
-from tailrace_schemas.errors import Act, Finding, InvariantError, StopError, policy
+from tailrace_schemas.errors import Act, Finding, InvariantError, policy
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableSchema
 from tailrace_sinks.batch import parted
 from tailrace_sinks.envelope import FAULTS
 from tailrace_sinks.progress import MARKERS, NOTHING, Held, Move, Place, Row, whole
+from tailrace_sinks.row_errors import unreadable
 from tailrace_sinks.rows import levels
 from tailrace_sinks.sink import Applied, MarkerStep, Piece, Progress, Rows, SinkBatch, SinkConfig, Slice, Step
 
@@ -302,7 +303,7 @@ def _schema_ids(share: _Share) -> set[int]:
     try:
         return {part.schema_id for pieces in share.pieces.values() for part in levels(Rows(tuple(pieces)))}
     except FAULTS as error:
-        raise StopError("records of the log cannot be read", code="DECODE", detail=str(error)) from error
+        raise unreadable(error) from error
 
 
 __all__ = ["Lane", "LanesSink", "lane_of"]

@@ -16,11 +16,11 @@ import pymysql
 
 from tailrace_log.log import DeadLetter, Marker
 from tailrace_schemas.errors import (
+    LOAD_AGAIN,
     EventError,
     Finding,
     InvariantError,
     OutcomeUnknownError,
-    StopError,
     TableStopError,
     TailraceError,
     TargetUnavailableError,
@@ -54,6 +54,7 @@ from tailrace_sinks.mysql_types import mysql_type
 from tailrace_sinks.parked import refuse_in_order
 from tailrace_sinks.plan import MYSQL_SQL, decode_plan
 from tailrace_sinks.progress import Held, Move, Place, whole
+from tailrace_sinks.row_errors import unreadable
 from tailrace_sinks.rows import Part, levels
 from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig, Slice, Step
 
@@ -312,7 +313,7 @@ class MySqlSink:
             tables = Cascades(known.values()).ordered_tables(slice_, batch, self._plan)
             return {t for t, steps in slice_.steps.items() if tables and table_of(steps, batch) in tables}
         except FAULTS as error:
-            raise StopError("records of the log cannot be read", code="DECODE", detail=str(error)) from error
+            raise unreadable(error) from error
 
     @staticmethod
     def _plan(schema: TableSchema) -> Plan:
@@ -577,7 +578,7 @@ class MySqlSink:
         target = self._config.target_of(schema.table)
         found = session.read_table(target)
         if found is None:
-            raise _misfit(f'table "{target}" is gone from the target', "reload the table", target, None)
+            raise _misfit(f'table "{target}" is gone from the target', LOAD_AGAIN, target, None)
         if found.engine.upper() != "INNODB":
             hint = f"ALTER TABLE {quoted(target)} ENGINE = InnoDB"
             raise _misfit(f'table "{target}" has no transactions (engine {found.engine})', hint, target, None)
@@ -614,7 +615,7 @@ def _parts(rows: Rows) -> list[Part]:
     try:
         return levels(rows)
     except (ValueError, IndexError) as error:
-        raise StopError("records of the log cannot be read", code="DECODE", detail=str(error)) from error
+        raise unreadable(error) from error
 
 
 def _adds_columns(known: TableSchema, schema: TableSchema) -> bool:

@@ -15,7 +15,6 @@ from typing import Protocol
 
 import pymysql
 
-from tailrace_schemas.errors import DecodeError, StopError
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_sinks import decode, envelope
 from tailrace_sinks.decode import Change, Compacted, Compactor, Counts
@@ -23,6 +22,7 @@ from tailrace_sinks.envelope import MISSING
 from tailrace_sinks.mysql_errors import number_of
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.plan import MYSQL_SQL, decode_plan
+from tailrace_sinks.row_errors import decode_error, no_before_image, row_missing
 from tailrace_sinks.sink import SinkConfig
 
 OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
@@ -161,7 +161,7 @@ class TableApply:
         for missing, rows in state.partial.items():
             sent = [name for name in self._sent(missing) if name not in self.key]
             if sent and (count := self._update_staged(session, number, sent)) != len(rows):
-                raise row_missing(self.target, "update", len(rows) - count)
+                raise row_missing(self.target.table, "update", len(rows) - count)
             number += 1
         for missing in state.fresh:
             self._delete_staged(session, f"s._op = {number}")
@@ -210,7 +210,7 @@ class TableApply:
                 join = f"UPDATE {self.stage} s STRAIGHT_JOIN {place} t ON {self.same_key}"
                 count += session.write(f"{join} SET {sets} WHERE s._op = {number}", self.target.table)
             if count != len(rows):
-                raise row_missing(self.target, "update", len(rows) - count)
+                raise row_missing(self.target.table, "update", len(rows) - count)
             number += 1
         for place in places:
             self._delete_staged(session, "true", place)
@@ -242,7 +242,7 @@ class TableApply:
         if session.write(f"UPDATE {self.name} SET {sets} WHERE {same}", self.target.table):
             return
         if change.op == envelope.OP_UPDATE and MISSING in change.after:
-            raise row_missing(self.target, "update", 1)
+            raise row_missing(self.target.table, "update", 1)
         names, given = ", ".join(column for column, _ in sent), ", ".join(value for _, value in sent)
         session.write(f"INSERT INTO {self.name} ({names}) VALUES ({given})", self.target.table)
 
@@ -281,12 +281,7 @@ class TableApply:
     def _change_one(self, session: Session, event: Change) -> None:
         """Update or delete one row equal to the before image."""
         if event.before is None:
-            raise StopError(
-                f'"{self.schema.table}" has no key and its events carry no old row',
-                code="NO_BEFORE_IMAGE",
-                hint="at the source: REPLICA IDENTITY FULL (Postgres), binlog_row_image=FULL (MySQL, MariaDB)",
-                table=self.schema.table,
-            )
+            raise no_before_image(self.schema)
         where = " AND ".join(
             self._equal(number, column, event.before[number]) for number, column in enumerate(self.schema.columns)
         )
@@ -300,7 +295,7 @@ class TableApply:
             )
             count = session.write(f"UPDATE {self.name} SET {sets} WHERE {where} LIMIT 1", self.target.table)
         if count != 1:
-            raise row_missing(self.target, "delete" if event.after is None else "update", 1)
+            raise row_missing(self.target.table, "delete" if event.after is None else "update", 1)
 
     def _equal(self, number: int, column: Column, value: object) -> str:
         """A condition that holds where the column has exactly this value; a collation does not decide it."""
@@ -370,22 +365,3 @@ def joined(rows: list[bytes], limit: int) -> list[bytes]:
             out.append(b"".join(part))
             part, size = [], 0
     return [*out, b"".join(part)] if part else out
-
-
-def decode_error(schema: TableSchema, error: Exception) -> DecodeError:
-    return DecodeError(
-        f'an event of "{schema.table}" cannot be read',
-        detail=str(error) if isinstance(error, ValueError) else "it is torn or not of the schema it names",
-        hint="the log is damaged or was written by something else",
-        table=schema.table,
-    )
-
-
-def row_missing(target: TargetTable, verb: str, count: int) -> StopError:
-    return StopError(
-        f'{count} rows to {verb} are not in the target table "{target.table}"',
-        code="ROW_MISSING",
-        detail="something else has deleted or changed them there",
-        hint="reload the table",
-        table=TableId(*target.table),
-    )

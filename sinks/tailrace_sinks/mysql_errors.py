@@ -89,10 +89,18 @@ def statement_error(error: pymysql.MySQLError, table: TableId | None) -> Tailrac
     if number in _REJECTED:
         return rejected(number, _text(error), table)
     if number in (1044, 1142, 1143, 1227, 1370):
-        hint = "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE TEMPORARY TABLES at the target"
-        return StopError(f"the target does not allow it{named}", code="PRIVILEGE", detail=_text(error), hint=hint)
-    message = f"the target refused a statement{named}"
-    return StopError(message, code=f"TARGET_{number}", detail=_text(error), table=table)
+        hint = (
+            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE TEMPORARY TABLES ON … TO the sink's user"
+        )
+        message = f"the target does not allow it{named}"
+        return StopError(message, code="PRIVILEGE", detail=_text(error), hint=hint, table=table)
+    return StopError(
+        f"the target refused a statement{named}",
+        code=f"TARGET_{number}",
+        detail=_text(error),
+        hint="correct at the target what the detail names, then start again",
+        table=table,
+    )
 
 
 def _text(error: pymysql.MySQLError) -> str:

@@ -14,11 +14,11 @@ import psycopg
 
 from tailrace_log.log import DeadLetter, Marker
 from tailrace_schemas.errors import (
+    LOAD_AGAIN,
     EventError,
     Finding,
     InvariantError,
     OutcomeUnknownError,
-    StopError,
     TableStopError,
     TailraceError,
     TargetUnavailableError,
@@ -52,6 +52,7 @@ from tailrace_sinks.postgres_letters import LetterTable
 from tailrace_sinks.postgres_parked import ParkedTables, forget_parked
 from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_table
 from tailrace_sinks.progress import Held, Move, Place, whole
+from tailrace_sinks.row_errors import unreadable
 from tailrace_sinks.rows import Part, levels
 from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig, Slice, Step
 
@@ -314,7 +315,7 @@ class PostgresSink:
             tables = Cascades(known.values()).ordered_tables(slice_, batch, self._plan)
             return {t for t, steps in slice_.steps.items() if tables and table_of(steps, batch) in tables}
         except FAULTS as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
 
     @staticmethod
     def _plan(schema: TableSchema) -> Plan:
@@ -553,7 +554,7 @@ class PostgresSink:
             raise TableStopError(
                 f'table "{target}" is gone from the target',
                 code="TARGET_MISFIT",
-                hint="reload the table",
+                hint=LOAD_AGAIN,
                 table=target,
             )
         lacking = [column for column in schema.columns if column.name not in found.columns]
@@ -607,11 +608,7 @@ def _parts(rows: Rows) -> list[Part]:
     try:
         return levels(rows)
     except (ValueError, IndexError) as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: Exception) -> StopError:
-    return StopError("records of the log cannot be read", code="DECODE", detail=str(error))
+        raise unreadable(error) from error
 
 
 def _schema_stop(table: TableId, statements: list[str], detail: str) -> TableStopError:

@@ -14,13 +14,13 @@ from typing import Protocol
 
 import psycopg
 
-from tailrace_schemas.errors import DecodeError, StopError
 from tailrace_schemas.table import TableId, TableSchema
 from tailrace_sinks import decode, envelope
 from tailrace_sinks.decode import Change, Compacted, Compactor, Counts
 from tailrace_sinks.envelope import MISSING
 from tailrace_sinks.plan import POSTGRES, decode_plan
 from tailrace_sinks.postgres_catalog import Connection, TargetTable, quote, quoted, sql
+from tailrace_sinks.row_errors import decode_error, no_before_image, row_missing
 from tailrace_sinks.sink import SinkConfig
 
 OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
@@ -192,7 +192,7 @@ class TableApply:
             )
         )
         if done.rowcount != count:
-            raise row_missing(self.target, "update", count - done.rowcount)
+            raise row_missing(self.target.table, "update", count - done.rowcount)
 
     def replace(self, connection: Connection, state: Compacted, parked: str | None = None) -> None:
         """Complete partial rows, delete every staged key, insert what is to be. With `parked`, a table that holds
@@ -207,7 +207,7 @@ class TableApply:
                 update = f"UPDATE {self.stage} s SET {sets} FROM {place} t WHERE s._op = {number} AND {self.same_key}"
                 count += connection.execute(sql(update)).rowcount
             if count != len(rows):
-                raise row_missing(self.target, "update", len(rows) - count)
+                raise row_missing(self.target.table, "update", len(rows) - count)
             number += 1
         for place in places:
             self._delete_staged(connection, "true", place)
@@ -242,7 +242,7 @@ class TableApply:
         if done.rowcount:
             return
         if change.op == envelope.OP_UPDATE and MISSING in change.after:
-            raise row_missing(self.target, "update", 1)
+            raise row_missing(self.target.table, "update", 1)
         names, places = ", ".join(column for column, _ in sent), ", ".join(["%s"] * len(sent))
         connection.execute(sql(f"INSERT INTO {name} ({names}){self.overriding} VALUES ({places})"), given)
 
@@ -281,12 +281,7 @@ class TableApply:
     def _change_one(self, connection: Connection, event: Change) -> None:
         """Update or delete one row equal to the before image."""
         if event.before is None:
-            raise StopError(
-                f'"{self.schema.table}" has no key and its events carry no old row',
-                code="NO_BEFORE_IMAGE",
-                hint=f"ALTER TABLE {quoted(self.schema.table)} REPLICA IDENTITY FULL",
-                table=self.schema.table,
-            )
+            raise no_before_image(self.schema)
         equal, values = self._equal(event.before)
         name = with_parameters(self.name)
         place = f"ctid = (SELECT ctid FROM {name} WHERE {equal} LIMIT 1)"
@@ -303,7 +298,7 @@ class TableApply:
                 sql(f"UPDATE {name} SET {assignments} WHERE {place}"), [*(value for _, value in pairs), *values]
             )
         if done.rowcount != 1:
-            raise row_missing(self.target, "delete" if event.after is None else "update", 1)
+            raise row_missing(self.target.table, "delete" if event.after is None else "update", 1)
 
     def _equal(self, row: list[object]) -> tuple[str, list[object]]:
         """A condition that holds for rows equal to `row`; types without an equality are compared as text."""
@@ -353,22 +348,3 @@ class PostgresActions:
 def with_parameters(quoted_name: str) -> str:
     """For a statement with parameters, where psycopg reads % as a placeholder."""
     return quoted_name.replace("%", "%%")
-
-
-def decode_error(schema: TableSchema, error: Exception) -> DecodeError:
-    return DecodeError(
-        f'an event of "{schema.table}" cannot be read',
-        detail=str(error) if isinstance(error, ValueError) else "it is torn or not of the schema it names",
-        hint="the log is damaged or was written by something else",
-        table=schema.table,
-    )
-
-
-def row_missing(target: TargetTable, verb: str, count: int) -> StopError:
-    return StopError(
-        f'{count} rows to {verb} are not in the target table "{target.table}"',
-        code="ROW_MISSING",
-        detail="something else has deleted or changed them there",
-        hint="reload the table",
-        table=target.table,
-    )

@@ -75,11 +75,14 @@ def statement_error(error: psycopg.Error, table: TableId | None, *, broken: bool
         return _rejected(error, state, table)
     if state == "42501":
         user_hint = "give the sink's role INSERT, UPDATE, DELETE and SELECT on the table, and CREATE on its schema"
-        return StopError(
-            f"the target does not allow it{named}", code="PRIVILEGE", detail=_primary(error), hint=user_hint
-        )
+        message = f"the target does not allow it{named}"
+        return StopError(message, code="PRIVILEGE", detail=_primary(error), hint=user_hint, table=table)
     return StopError(
-        f"the target refused a statement{named}", code=f"TARGET_{state}", detail=_primary(error), table=table
+        f"the target refused a statement{named}",
+        code=f"TARGET_{state}",
+        detail=_primary(error),
+        hint="correct at the target what the detail names, then start again",
+        table=table,
     )
 
 

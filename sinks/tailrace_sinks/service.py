@@ -48,7 +48,7 @@ def run_sink(
     for `first_connect_seconds` as long as nothing was reached yet. Closes neither `log` nor `sink`.
 
     Raises:
-        TailraceError: a person is needed; `status` holds it as well.
+        TailraceError: a person is needed; `status` holds it as well. Its position is what the target holds.
     """
     process = _Process(log, sink, name, stop, status, until, limits or Limits())
     deadline = None if first_connect_seconds is None else time.monotonic() + first_connect_seconds
@@ -62,6 +62,7 @@ def run_sink(
             given_up = deadline is not None and not process.was_open and time.monotonic() > deadline
             passing = policy(error) is Act.RETRY or (isinstance(error, RefusedError) and process.was_open)
             retried = passing and not given_up
+            error.position = error.position or status.position or None
             status.failed(error, retried=retried)
             if not retried:
                 raise

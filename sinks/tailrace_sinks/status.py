@@ -15,11 +15,13 @@ State = Literal["starting", "running", "stopping", "stopped", "failed"]
 
 @dataclass(slots=True)
 class TableError:
-    """What stopped a table: `message` = primary and detail, `remedy` = hint."""
+    """What stopped a table: `message` = primary and detail, `remedy` = hint, `position` = what the target holds."""
 
     code: str
     message: str
     remedy: str
+    column: str = ""
+    position: str = ""
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ class SinkStatus:
 
     def failed(self, error: TailraceError, *, retried: bool) -> None:
         message = f"{error.message}: {error.detail}" if error.detail else error.message
-        entry = TableError(error.code, message, error.hint)
+        entry = TableError(error.code, message, error.hint, error.column or "", error.position or "")
         with self.lock:
             self.last_error = entry
             self.retries += retried
@@ -132,4 +134,5 @@ class SinkStatus:
 
 
 def _error_json(error: TableError) -> dict[str, str]:
-    return {"code": error.code, "message": error.message, "remedy": error.remedy}
+    words = {"code": error.code, "message": error.message, "remedy": error.remedy}
+    return words | {word: text for word, text in (("column", error.column), ("position", error.position)) if text}

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import NoReturn
 
-from tailrace_schemas.errors import StopError
+from tailrace_schemas.errors import LOAD_AGAIN, StopError
 
 HEADER = 19
 CHECKSUM = 4
@@ -52,7 +52,8 @@ def corrupt(message: str, detail: str = "") -> StopError:
 
 
 def unknown(what: str) -> StopError:
-    return StopError(f"the binary log holds {what}, which this version does not know", code="BINLOG_UNKNOWN")
+    hint = "go on with a version of Tailrace that knows it"
+    return StopError(f"the binary log holds {what}, which this version does not know", code="BINLOG_UNKNOWN", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ def verify_checksum(event: bytes) -> None:
         StopError: they are not (code CHECKSUM).
     """
     if zlib.crc32(memoryview(event)[:-CHECKSUM]) != int.from_bytes(event[-CHECKSUM:], "little"):
-        raise StopError("a binary log event does not match its checksum", code="CHECKSUM")
+        hint = "start again; if it comes back, check the binary log with mysqlbinlog --verify-binlog-checksum"
+        raise StopError("a binary log event does not match its checksum", code="CHECKSUM", hint=hint)
 
 
 class Reader:
@@ -525,7 +527,7 @@ def parse_incident(body: bytes) -> StopError:
         f"the source reports that its binary log has lost events (incident {number})",
         code="INCIDENT",
         detail=text,
-        hint="load the tables again: tailrace drop, then tailrace run",
+        hint=LOAD_AGAIN,
     )
 
 

@@ -128,7 +128,8 @@ def ours(error: pymysql.MySQLError, doing: str) -> TailraceError:
         return SourceUnavailableError(f"could not {doing}", detail=f"{number}: {detail}")
     if isinstance(error.__context__, OSError | socket.timeout):
         return SourceUnavailableError(f"could not {doing}", detail=detail)
-    return StopError(f"could not {doing}", code="SOURCE_SQL", detail=f"{number}: {detail}")
+    hint = "correct at the source what the detail names, then start again"
+    return StopError(f"could not {doing}", code="SOURCE_SQL", detail=f"{number}: {detail}", hint=hint)
 
 
 def run(

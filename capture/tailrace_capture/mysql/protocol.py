@@ -189,7 +189,8 @@ def error_of(packet: bytes) -> Exception:
             hint="GRANT REPLICATION SLAVE ON *.* TO …",
         )
     if number in (1236, 1593):
-        return StopError("the source refuses the dump", code="DUMP_REFUSED", detail=detail)
+        hint = "correct at the source what the detail names, then start again"
+        return StopError("the source refuses the dump", code="DUMP_REFUSED", detail=detail, hint=hint)
     return SourceUnavailableError("the source ended the dump", detail=detail)
 
 

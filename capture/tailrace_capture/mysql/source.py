@@ -29,7 +29,7 @@ from tailrace_capture.mysql.snapshot import ChunkReader
 from tailrace_capture.mysql.stream import Stream
 from tailrace_capture.mysql.xa import find_prepared
 from tailrace_capture.source import KeyOrder, Resume, Snapshot, SnapshotReader, TableFeed
-from tailrace_schemas.errors import Finding, InvariantError, PositionLostError, StopError, TailraceError
+from tailrace_schemas.errors import LOAD_AGAIN, Finding, InvariantError, PositionLostError, StopError, TailraceError
 from tailrace_schemas.gtid import GtidSet, MariaGtids
 from tailrace_schemas.position import FilePlace, FilePosition, GtidPosition, MariaPosition, Position, parse_position
 from tailrace_schemas.table import Engine, TableId, TableSchema
@@ -37,7 +37,6 @@ from tailrace_schemas.uri import DatabaseUrl
 from tailrace_schemas.version import VERSION
 from tailrace_schemas.wire import text_bytes
 
-LOAD_AGAIN = "tailrace drop, then tailrace run for a new load"
 log = logging.getLogger("tailrace.capture")
 GLOBAL_LOCK_SECONDS = 5
 _TRANSACTIONAL = frozenset({"innodb", "rocksdb", "ndbcluster", "ndb"})
@@ -188,6 +187,7 @@ class MySqlSource:
                 "this is not the source that the log was written from",
                 code="WRONG_SOURCE",
                 detail=f"it is {here['kind']}, in the log {identity.get('kind')}",
+                hint="point the URL at that source again, or give this one a pipeline of its own: --name",
             )
         if isinstance(position, FilePosition) and here["server_uuid"] != position.server:
             raise StopError(

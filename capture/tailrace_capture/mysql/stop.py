@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tailrace_capture.mysql import images
-from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.errors import TABLE_AGAIN, TableStopError
 from tailrace_schemas.table import TableId
 
 
@@ -12,7 +12,7 @@ def statement_error(table: TableId) -> TableStopError:
         f"{table} was changed in statement format, so its rows are not in the binary log",
         code="STATEMENT_DML",
         table=table,
-        hint="SET GLOBAL binlog_format = ROW, let no session set another, then reload the table",
+        hint=f"SET GLOBAL binlog_format = ROW, let no session set another; {TABLE_AGAIN}",
     )
 
 
@@ -22,7 +22,7 @@ def stop_error(error: Exception, table: TableId) -> TableStopError:
             f"a change of {table} does not carry all columns",
             code="PARTIAL_IMAGE",
             table=table,
-            hint="SET GLOBAL binlog_row_image = FULL, let no session set another, then reload the table",
+            hint=f"SET GLOBAL binlog_row_image = FULL, let no session set another; {TABLE_AGAIN}",
         )
     if isinstance(error, images.InexactKeyError):
         return TableStopError(
@@ -30,6 +30,9 @@ def stop_error(error: Exception, table: TableId) -> TableStopError:
             code="ZERO_DATE",
             table=table,
             column=str(error),
-            hint="correct the rows whose key holds a zero or partial date, then reload the table",
+            hint=f"correct the rows whose key holds a zero or partial date; {TABLE_AGAIN}",
         )
-    return TableStopError(f"a row of {table} cannot be read", code="ROW_CORRUPT", table=table, detail=str(error))
+    hint = f"check the binary log with mysqlbinlog --verify-binlog-checksum; {TABLE_AGAIN}"
+    return TableStopError(
+        f"a row of {table} cannot be read", code="ROW_CORRUPT", table=table, detail=str(error), hint=hint
+    )

@@ -23,7 +23,7 @@ from tailrace_capture.mysql.protocol import DumpClient, Packets, error_of
 from tailrace_capture.mysql.stop import statement_error, stop_error
 from tailrace_capture.mysql.xa import ROW_EVENTS
 from tailrace_capture.source import SchemaChange, TableFeed, Transaction
-from tailrace_schemas.errors import SourceUnavailableError, StopError
+from tailrace_schemas.errors import LOAD_AGAIN, SourceUnavailableError, StopError
 from tailrace_schemas.position import FilePlace, FilePosition
 from tailrace_schemas.table import TableId
 
@@ -98,10 +98,18 @@ class Stream:
                 self._heard_at = time.monotonic()
                 self._coder.set_time(time.time_ns())
                 if packets.add(chunk):
-                    self._cut()
+                    self._cut_named()
             elif time.monotonic() - self._heard_at > SILENCE_SECONDS:
                 raise SourceUnavailableError(f"the source sent nothing for {SILENCE_SECONDS:.0f} s")
             feed.tick()
+
+    def _cut_named(self) -> None:
+        """As `_cut`; what stops the stream names its place: the event's, or the one right behind it."""
+        try:
+            self._cut()
+        except StopError as error:
+            error.position = error.position or str(FilePlace(self._file, self._pos))
+            raise
 
     def _cut(self) -> None:
         """Everything whole in the received bytes."""
@@ -293,7 +301,7 @@ class Stream:
                 "a transaction that was too big to hold was rolled back",
                 code="ROLLED_BACK",
                 detail=f"{self._id(group)} at {group.start}",
-                hint="load the tables again: tailrace drop, then tailrace run",
+                hint=LOAD_AGAIN,
             )
         group.held = Held()
         group.statements = []
@@ -470,7 +478,7 @@ class Stream:
                 "a big transaction was rolled back to a savepoint after its rows were published",
                 code="ROLLED_BACK",
                 detail=f"{self._id(group)} at {group.start}",
-                hint="load the tables again: tailrace drop, then tailrace run",
+                hint=LOAD_AGAIN,
             )
 
     def _statement(self, group: Group, statement: ddl.Statement, text: str) -> None:
@@ -537,7 +545,7 @@ class Stream:
             f"the binary log holds {what}",
             code="STATEMENT_DML",
             detail=f"at {FilePlace(self._file, self._pos)}",
-            hint="SET GLOBAL binlog_format = ROW, let no session set another, then load the tables again",
+            hint=f"SET GLOBAL binlog_format = ROW, let no session set another; {LOAD_AGAIN}",
         )
 
 

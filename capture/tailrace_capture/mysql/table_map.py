@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tailrace_capture.mysql.binlog import Reader, corrupt, unknown
-from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.errors import TABLE_AGAIN, TableStopError
 from tailrace_schemas.table import TableId
 
 # Column types as the server's `enum_field_types` numbers them.
@@ -95,7 +95,7 @@ def parse_table_map(body: bytes, mariadb: bool) -> TableMap:
             f"the binary log does not name the columns of {table}",
             code="ROW_METADATA",
             table=table,
-            hint="SET GLOBAL binlog_row_metadata = FULL; then load the table again",
+            hint=f"SET GLOBAL binlog_row_metadata = FULL; {TABLE_AGAIN}",
         )
     columns = tuple(
         MapColumn(

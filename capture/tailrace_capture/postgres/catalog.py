@@ -286,7 +286,7 @@ def describe_relation(connection: Rows, now: TableSchema, signature: Signature, 
                 table=now.table,
                 column=name,
                 detail=f"its type (oid {oid}) no longer exists",
-                hint="reload the table",
+                hint="start again: the table is loaded anew",
             )
         native, kind = natives[oid, typmod]
         known = next((column for column in now.columns if column.name == name), None)

@@ -16,7 +16,12 @@ def findings(
     version = connection.info.server_version
     if version < 140000:
         out.append(
-            Finding("error", "VERSION", f"PostgreSQL {version // 10000} is not supported: 14 or later is needed")
+            Finding(
+                "error",
+                "VERSION",
+                f"PostgreSQL {version // 10000} is not supported: 14 or later is needed",
+                "upgrade the source to PostgreSQL 14 or later",
+            )
         )
     if stream:
         out += _server(connection, slot) + _role(connection, publication)
@@ -81,7 +86,12 @@ def _server(connection: Rows, slot: str) -> list[Finding]:
         )
     if _one(connection, "SHOW server_encoding") not in ("UTF8",):
         out.append(
-            Finding("warning", "ENCODING", "the database is not UTF8: text the server cannot convert stops its table")
+            Finding(
+                "warning",
+                "ENCODING",
+                "the database is not UTF8: text the server cannot convert stops its table",
+                "nothing, where all its text can be converted",
+            )
         )
     return out
 

@@ -15,7 +15,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from tailrace_capture.postgres.catalog import Rows
-from tailrace_schemas.errors import PositionLostError, RefusedError, SourceUnavailableError, StopError
+from tailrace_schemas.errors import LOAD_AGAIN, PositionLostError, RefusedError, SourceUnavailableError, StopError
 from tailrace_schemas.position import format_lsn, parse_lsn
 from tailrace_schemas.refused import postgres_refusal
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
@@ -169,10 +169,8 @@ def stream_error(text: str, slot: str) -> SourceUnavailableError | PositionLostE
             f"replication slot {slot} has lost WAL it needs",
             code="SLOT_LOST",
             detail=line,
-            hint="raise max_slot_wal_keep_size, then drop the pipeline and load anew",
+            hint=f"raise max_slot_wal_keep_size; {LOAD_AGAIN}",
         )
     if f'replication slot "{slot}" does not exist' in text:
-        return PositionLostError(
-            f"replication slot {slot} is gone", code="SLOT_LOST", detail=line, hint="drop the pipeline and load anew"
-        )
+        return PositionLostError(f"replication slot {slot} is gone", code="SLOT_LOST", detail=line, hint=LOAD_AGAIN)
     return SourceUnavailableError("the replication stream has ended", detail=line)

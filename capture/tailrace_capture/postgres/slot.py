@@ -14,7 +14,7 @@ from psycopg import sql
 
 from tailrace_capture.postgres.catalog import Rows
 from tailrace_capture.postgres.replication import ReplicationStream, unavailable
-from tailrace_schemas.errors import PositionLostError, StopError
+from tailrace_schemas.errors import LOAD_AGAIN, PositionLostError, StopError
 from tailrace_schemas.position import parse_lsn
 from tailrace_schemas.table import TableId
 
@@ -111,6 +111,7 @@ def _check_filters(connection: Rows, name: str, tables: set[TableId]) -> None:
                 f"publication {name} has a row filter or column list on {schema}.{table}",
                 code="PUBLICATION_CHANGED",
                 hint=f"ALTER PUBLICATION {quoted(connection, name)} DROP TABLE {schema}.{table}; we add it again",
+                table=TableId(schema, table),
             )
 
 
@@ -235,12 +236,16 @@ def check_slot(connection: Rows, name: str, position: int) -> None:
         " WHERE slot_name = %s",
         (name,),
     ).fetchone()
-    hint = "tailrace drop, then load anew"
+    hint = LOAD_AGAIN
     if row is None:
         raise PositionLostError(f"replication slot {name} is gone", code="SLOT_LOST", hint=hint)
     plugin, wal_status, confirmed, here = row
     if plugin != "pgoutput" or not here:
-        raise StopError(f"slot {name} is not a pgoutput slot of this database", code="SLOT_TAKEN")
+        raise StopError(
+            f"slot {name} is not a pgoutput slot of this database",
+            code="SLOT_TAKEN",
+            hint=f"it was made anew by somebody else; {hint}, with another `slot`",
+        )
     if wal_status == "lost":
         raise PositionLostError(
             f"replication slot {name} has lost WAL it needs",

@@ -18,7 +18,7 @@ from tailrace_capture.postgres.stream import Stream
 from tailrace_capture.postgres.visibility import PgSnapshot
 from tailrace_capture.source import KeyOrder, Resume, Snapshot, SnapshotReader, TableFeed
 from tailrace_schemas import wire
-from tailrace_schemas.errors import Finding, PositionLostError, StopError
+from tailrace_schemas.errors import LOAD_AGAIN, Finding, PositionLostError, StopError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import LsnPosition, Position, format_lsn, parse_lsn, parse_position
 from tailrace_schemas.table import Engine, TableId, TableSchema
@@ -162,6 +162,7 @@ class PostgresSource:
                     "this is not the source that the log was written from",
                     code="WRONG_SOURCE",
                     detail=f"{word} is {here[word]}, in the log {identity[word]}",
+                    hint="point the URL at that source again, or give this one a pipeline of its own: --name",
                 )
         lowest = self._lowest(resume, pasts)
         if here["timeline"] != identity["timeline"]:
@@ -172,7 +173,7 @@ class PostgresSource:
                 "the source stands before what the log holds",
                 code="SOURCE_BEHIND",
                 detail=f"its WAL ends at {format_lsn(end)}, the log is at {format_lsn(lowest)}",
-                hint="tailrace drop, then load anew",
+                hint=LOAD_AGAIN,
             )
         assert isinstance(resume.position, LsnPosition)
         slot.check_slot(self.sql, self._settings.slot, resume.position.lsn)
@@ -200,11 +201,13 @@ class PostgresSource:
                         "the source was failed over to a server that lacks transactions the log holds",
                         code="SOURCE_BEHIND",
                         detail=f"timeline {old_timeline} ended at {parts[1]}, the log is at {format_lsn(needed)}",
-                        hint="tailrace drop, then load anew",
+                        hint=LOAD_AGAIN,
                     )
                 return
         raise StopError(
-            f"timeline {now} does not descend from timeline {old_timeline} of the log", code="SOURCE_BEHIND"
+            f"timeline {now} does not descend from timeline {old_timeline} of the log",
+            code="SOURCE_BEHIND",
+            hint=LOAD_AGAIN,
         )
 
     def current_position(self) -> Position:

@@ -24,7 +24,7 @@ from tailrace_capture.postgres.spool import Spool
 from tailrace_capture.postgres.visibility import PgSnapshot, widen
 from tailrace_capture.source import TableFeed, Transaction
 from tailrace_schemas import wire
-from tailrace_schemas.errors import InvariantError, SourceUnavailableError, StopError, TableStopError
+from tailrace_schemas.errors import TABLE_AGAIN, InvariantError, SourceUnavailableError, StopError, TableStopError
 from tailrace_schemas.position import LsnPosition, format_lsn
 from tailrace_schemas.table import TableId
 
@@ -161,9 +161,7 @@ class Stream:
         if kind == b"k":
             self._server_keepalive(m)
         elif kind != b"w":
-            raise StopError(
-                f"unknown replication message {kind!r}", code="UNKNOWN_MESSAGE", position=str(self._durable())
-            )
+            raise self._unknown(f"unknown replication message {kind!r}")
         elif self._codec.in_stream_block:
             self._in_block(m)
         elif answer == pgoutput.NOT_A_CHANGE:
@@ -172,7 +170,8 @@ class Stream:
             self._hard_change(m, answer)
 
     def _unknown(self, message: str) -> StopError:
-        return StopError(message, code="UNKNOWN_MESSAGE", position=str(LsnPosition(self._durable())))
+        hint = "go on with a version of Tailrace that knows it"
+        return StopError(message, code="UNKNOWN_MESSAGE", hint=hint, position=str(LsnPosition(self._durable())))
 
     def _server_keepalive(self, m: bytes) -> None:
         end, _, reply = _KEEPALIVE.unpack_from(m, 1)
@@ -213,11 +212,7 @@ class Stream:
             case b"c":
                 self._stream_commit(m)
             case _:
-                raise StopError(
-                    f"unknown pgoutput message {kind!r}",
-                    code="UNKNOWN_MESSAGE",
-                    position=str(LsnPosition(self._durable())),
-                )
+                raise self._unknown(f"unknown pgoutput message {kind!r}")
 
     def _begin(self, xid: int, commit_lsn: int, micros: int) -> None:
         codec = self._codec
@@ -307,7 +302,7 @@ class Stream:
                     "a change cannot be told apart: its key was not sent",
                     code="UNCHANGED_KEY",
                     detail="a key column is stored out of line and was not changed",
-                    hint=f"ALTER TABLE {self._quoted(schema.table)} REPLICA IDENTITY FULL, then reload the table",
+                    hint=f"ALTER TABLE {self._quoted(schema.table)} REPLICA IDENTITY FULL; {TABLE_AGAIN}",
                 ),
                 oid,
             )

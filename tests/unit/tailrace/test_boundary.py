@@ -84,3 +84,11 @@ def test_a_bug_shows_no_traceback_and_keeps_it_in_the_state_folder(
 
 def test_the_table_of_an_error_is_in_its_json() -> None:
     assert error_json(TailraceError("m", table=TableId("a", "b")))["table"] == "a.b"
+
+
+def test_column_and_position_of_an_error_are_in_its_json_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    error = StopError("m", code="C", hint="h", table=TableId("a", "b"), column="c", position="lsn:0/1")
+    where = {"table": "a.b", "column": "c", "position": "lsn:0/1"}
+    assert error_json(error) == {"code": "C", "message": "m", "remedy": "h", **where}
+    ending(error)
+    assert capsys.readouterr().err == "C [a.b]: m\n  position: lsn:0/1\n  hint: h\n"

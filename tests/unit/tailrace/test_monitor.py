@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tailrace.commands import print_status
 from tailrace.http_server import parse_address, serve
 from tailrace.monitor import metrics_page, not_ready, pipeline_status
 from tailrace.state import StateFolder
@@ -97,6 +98,18 @@ def test_the_status_of_a_running_pipeline(settings: PipelineSettings, state: Sta
     assert status["tables"][3]["error"] == {"code": "X", "message": "m", "remedy": "r"}
     assert status["sinks"][0]["lag"]["bytes"] == 10
     assert not_ready(status) == []
+
+
+def test_status_tells_a_person_what_stopped_a_table_where_and_what_fixes_it(
+    settings: PipelineSettings, state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alive(state):
+        stopped = {"code": "LOG", "message": "off", "remedy": "[mysqld] log_bin", "position": "lsn:0/9"}
+        tables = [{**CAPTURE["tables"][3], "error": stopped}]
+        state.write_status("capture", {**CAPTURE, "tables": tables})
+        print_status(pipeline_status(settings, state))
+    shown = capsys.readouterr().out
+    assert "LOG [public.d]: off\n  position: lsn:0/9\n  hint: [mysqld] log_bin\n" in shown
 
 
 def test_a_dead_process_is_stopped_or_failed_and_its_last_word_stays(
