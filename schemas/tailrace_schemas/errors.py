@@ -32,7 +32,7 @@ from typing import ClassVar, Literal
 from tailrace_schemas.table import TableId
 
 # The hint of whatever cannot go on from where it stands; docs/errors.md has its steps.
-LOAD_AGAIN = "tailrace drop, then tailrace run for a new load"
+LOAD_AGAIN = "tailrace drop, empty the tables at the target, then tailrace run for a new load"
 # What follows where one table stopped.
 TABLE_AGAIN = "then start again: the table is loaded anew"
 

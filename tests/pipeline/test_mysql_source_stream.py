@@ -174,6 +174,30 @@ def test_a_change_in_statement_format_stops_its_table_only(
 
 
 @FAMILY
+def test_a_statement_that_may_change_any_table_stops_the_capture_and_its_place_is_named(
+    name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
+) -> None:
+    url, elsewhere = mysql_database(name), open_sql(mysql_database(name))
+    database = url.rpartition("/")[2]
+    open_sql(url).run("CREATE TABLE a(id int primary key)", "INSERT INTO a VALUES(1)")
+    elsewhere.run(
+        "CREATE TABLE b(id int primary key)",
+        f"CREATE TRIGGER c AFTER INSERT ON b FOR EACH ROW INSERT INTO {database}.a VALUES(NEW.id)",
+        "SET SESSION binlog_format = STATEMENT",
+    )
+    with pytest.raises(StopError) as caught, running_capture(mysql_source(url), log) as capture:
+        wait_until(lambda: loaded(capture), 60, "the load is done")
+        before = elsewhere.place()
+        elsewhere.run("INSERT INTO b VALUES(2)")
+        after = elsewhere.place()
+        wait_until(lambda: not capture.thread.is_alive(), 60, "capture has stopped")
+        capture.check()
+    assert caught.value.code == "STATEMENT_DML"
+    file, _, pos = str(caught.value.position).partition(":")
+    assert (before.file, before.pos) < (file, int(pos)) < (after.file, after.pos)
+
+
+@FAMILY
 def test_a_partial_row_image_stops_its_table_only(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
