@@ -126,6 +126,7 @@ def sink_config(settings: PipelineSettings, sink: SinkSettings, log_id: str) -> 
         on_row_error=sink.on_row_error,
         schema_changes=settings.schema_changes,
         zero_dates=settings.zero_dates,
+        loads=settings.mode != "cdc",
         cascades=sink.cascades,
         target_triggers=sink.target_triggers,
         consistency=sink.consistency,

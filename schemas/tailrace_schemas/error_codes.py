@@ -457,6 +457,13 @@ _CHECKS = (
         "MySQL, MariaDB: `ALTER TABLE <table> ADD UNIQUE (<key>)`",
     ),
     ErrorCode(
+        "TARGET_NOT_EMPTY",
+        (_CHECK,),
+        "A first load is about to go into a table that holds rows: those that the source does not have stay there, and "
+        "all of them where the table has no key.",
+        "`TRUNCATE TABLE <table>`, unless the rows are of another source.",
+    ),
+    ErrorCode(
         "TARGET_READ_ONLY",
         (_CHECK,),
         "The target may not be written.",

@@ -604,7 +604,7 @@ class MySqlSink:
 
         session = Session(self._url, self._config.connect_timeout)
         try:
-            return findings(session, self._config, schemas)
+            return findings(session, self._config, self._tables, schemas)
         except pymysql.MySQLError as error:
             raise statement_error(error, None) from error
         finally:

@@ -8,22 +8,27 @@ from tailrace_schemas.errors import Finding
 from tailrace_schemas.table import TableId, TableSchema
 from tailrace_sinks.key_rules import KeyFacts, compares_bytes, source_findings, target_findings
 from tailrace_sinks.mysql_catalog import key_facts
+from tailrace_sinks.mysql_progress import ProgressTables
 from tailrace_sinks.mysql_session import Session, TargetTable, literal, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
+from tailrace_sinks.preflight_rules import not_empty
 from tailrace_sinks.sink import SinkConfig
 
 MAX_NAME = 64
 
 
-def findings(session: Session, config: SinkConfig, schemas: list[TableSchema]) -> list[Finding]:
+def findings(session: Session, config: SinkConfig, tables: ProgressTables, schemas: list[TableSchema]) -> list[Finding]:
     """All at once, errors first."""
     out = _server(session)
+    first_load = config.loads and not tables.begun(session)
     for schema in schemas:
         target = config.target_of(schema.table)
         out += _names(schema, target)
         if (found := session.read_table(target)) is not None:
             out += _fit(session, schema, found)
             out += _triggers(session, config, target)
+            if first_load and session.rows(f"SELECT 1 FROM {quoted(target)} LIMIT 1"):
+                out.append(not_empty(target, f"TRUNCATE TABLE {quoted(target)}"))
         if config.consistency == "key":
             facts = _facts_to_be(session, schema, target) if found is None else key_facts(session, schema, found)
             out += [*source_findings(schema), *target_findings(schema, facts)]

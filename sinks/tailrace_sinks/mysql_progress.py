@@ -66,6 +66,12 @@ class ProgressTables:
             if session.read_table(table) is None:
                 session.run(f"CREATE TABLE IF NOT EXISTS {quoted(table)} {columns}")
 
+    def begun(self, session: Session) -> bool:
+        """Whether this sink has written here before."""
+        if session.read_table(self.progress) is None:
+            return False
+        return bool(session.rows(f"SELECT 1 FROM {quoted(self.progress)} WHERE {self._ours} LIMIT 1"))
+
     @property
     def _ours(self) -> str:
         return f"pipeline = {literal(self.config.pipeline)} AND sink = {literal(self.config.name)}"

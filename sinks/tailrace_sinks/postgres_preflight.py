@@ -16,6 +16,7 @@ from tailrace_sinks.postgres_catalog import (
     target_type,
 )
 from tailrace_sinks.postgres_progress import ProgressTables
+from tailrace_sinks.preflight_rules import not_empty
 from tailrace_sinks.sink import SinkConfig
 
 _MAX_NAME = 63
@@ -26,12 +27,15 @@ def findings(
 ) -> list[Finding]:
     """All at once, errors first."""
     out = [*_session(connection), *_rights(connection, config, tables, schemas)]
+    first_load = config.loads and not tables.begun(connection)
     for schema in schemas:
         target = config.target_of(schema.table)
         out += _names(schema, target)
         if (found := read_table(connection, target)) is not None:
             out += _fit(connection, schema, found)
             out += _triggers(connection, config, found)
+            if first_load and _holds_rows(connection, found.table):
+                out.append(not_empty(found.table, f"TRUNCATE TABLE {quoted(found.table)}"))
         if config.consistency == "key":
             facts = KeyFacts() if found is None else key_facts(connection, schema, found)
             out += [*source_findings(schema), *target_findings(schema, facts)]
@@ -93,6 +97,12 @@ def _rights(
     return out
 
 
+def _holds_rows(connection: Connection, table: TableId) -> bool:
+    if not _one(connection, "select has_table_privilege(%s, 'SELECT')", quoted(table)):
+        return False
+    return bool(_one(connection, f"select exists (select from {quoted(table).replace('%', '%%')})"))
+
+
 def _names(schema: TableSchema, target: TableId) -> list[Finding]:
     long = [n for n in (*target, *(c.name for c in schema.columns)) if len(n.encode()) > _MAX_NAME]
     return [
@@ -114,12 +124,12 @@ def _fit(connection: Connection, schema: TableSchema, found: TargetTable) -> lis
         message = f'table "{found.table}" has no unique index on the source\'s key: applied slowly'
         statement = f"ALTER TABLE {quoted(found.table)} ADD PRIMARY KEY ({key})"
         out.append(Finding("warning", "TARGET_KEY", message, statement, found.table))
-    rights = "INSERT, UPDATE, DELETE, SELECT"
+    rights = "SELECT, INSERT, UPDATE, DELETE"
     if not _one(
         connection,
-        "select has_table_privilege(%s, 'INSERT') and has_table_privilege(%s, 'DELETE')"
-        " and has_table_privilege(%s, 'UPDATE')",
-        *[quoted(found.table)] * 3,
+        "select has_table_privilege(%s, 'SELECT') and has_table_privilege(%s, 'INSERT')"
+        " and has_table_privilege(%s, 'UPDATE') and has_table_privilege(%s, 'DELETE')",
+        *[quoted(found.table)] * 4,
     ):
         message = f'the role may not write table "{found.table}"'
         statement = f"GRANT {rights}, TRUNCATE ON {quoted(found.table)} TO {quote(connection.info.user)}"

@@ -61,6 +61,16 @@ class ProgressTables:
             if found and found[0]:
                 connection.execute(sql(f"CREATE TABLE IF NOT EXISTS {quoted(table)} {columns}"))
 
+    def begun(self, connection: Connection) -> bool:
+        """Whether this sink has written here before."""
+        there = connection.execute("select to_regclass(%s) is not null", [quoted(self.progress)]).fetchone()
+        if not there or not there[0]:
+            return False
+        return (
+            connection.execute(sql(f"SELECT 1 FROM {self._progress} WHERE {_SINKS} LIMIT 1"), self._key[:2]).rowcount
+            > 0
+        )
+
     def read(self, connection: Connection, *, take_over: bool) -> Progress:
         """The sink's row, made where there is none; with `take_over` under a new epoch.
 

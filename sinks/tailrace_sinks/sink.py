@@ -25,7 +25,8 @@ class SinkConfig:
     """What a sink must know besides its URL. Words and defaults: pipeline.yaml, `sinks:`.
 
     `name` is the sink's name within the pipeline, `commit_topic` and `log_id` tell the log it reads. `namespaces` maps
-    a source namespace to the target's; a namespace not in it keeps its name.
+    a source namespace to the target's; a namespace not in it keeps its name. `loads`: rows that the source holds will
+    come, not its changes alone.
     """
 
     pipeline: str
@@ -41,6 +42,7 @@ class SinkConfig:
     consistency: Literal["transaction", "key"] = "transaction"
     connections: int = 1
     connect_timeout: float = 10.0
+    loads: bool = True
 
     def check(self) -> None:
         """

@@ -84,3 +84,28 @@ def test_a_sink_goes_on_after_the_statement_of_its_error(ends: tuple[str, str], 
     assert run(tmp_path, source, target).code == 0
     assert rows(target) == rows(source)
     assert len(rows(target)) == 9
+
+
+@pytest.mark.parametrize("engine", ["POSTGRES18", "MARIADB118"])
+def test_a_first_load_into_a_table_with_rows_is_warned_of(
+    engine: str,
+    postgres_database: Callable[[str], str],
+    mysql_database: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    source = postgres_database("POSTGRES18")
+    target = postgres_database(engine) if engine == "POSTGRES18" else mysql_database(engine)
+    sql(source, "create table a (id int primary key)", "insert into a values (1)")
+
+    def warned(*flags: str) -> list[tuple[str, str]]:
+        found = json.loads(tailrace(tmp_path, "check", source, target, "--json", *flags).out)["findings"]
+        return [(f["level"], f["remedy"]) for f in found if f["code"] == "TARGET_NOT_EMPTY"]
+
+    assert warned() == []
+    assert run(tmp_path, source, target).code == 0
+    assert warned() == []
+    ended = tailrace(tmp_path, "drop", "--yes", variables={"TAILRACE_MYSQL_PASSWORD": "pw"})
+    assert ended.code == 0, ended.text
+    name = '"public"."a"' if engine == "POSTGRES18" else f"`{target.rpartition('/')[2]}`.`a`"
+    assert warned() == [("warning", f"TRUNCATE TABLE {name}")]
+    assert warned("--mode", "cdc") == []
