@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeVar, overload
 
 import pymysql
@@ -28,9 +27,11 @@ from tailrace_schemas.errors import (
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl
-from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
-from tailrace_sinks.dead_letter import UNCLEAR, StaleKeys, Unclear, apply_surviving, is_partial, letters
-from tailrace_sinks.envelope import FAULTS, Q_SQL, Plan
+from tailrace_sinks.batch_apply import BatchApply, adds_columns
+from tailrace_sinks.cascade import refuse_actions
+from tailrace_sinks.dead_letter import UNCLEAR, Unclear
+from tailrace_sinks.decode import Counts
+from tailrace_sinks.envelope import Q_SQL
 from tailrace_sinks.evolution import (
     UNKNOWN_DEFAULT,
     Ambiguous,
@@ -51,12 +52,11 @@ from tailrace_sinks.mysql_parked import ParkDueError, ParkedTables, forget_parke
 from tailrace_sinks.mysql_progress import Pending, ProgressTables, forget, progress_table
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
-from tailrace_sinks.parked import refuse_in_order
-from tailrace_sinks.plan import MYSQL_SQL, decode_plan
+from tailrace_sinks.plan import MYSQL_SQL
 from tailrace_sinks.progress import Held, Move, Place, whole
-from tailrace_sinks.row_errors import unreadable
-from tailrace_sinks.rows import Part, levels
-from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig, Slice, Step
+from tailrace_sinks.rows import Part
+from tailrace_sinks.schema_stops import ambiguous_stop, schema_stop
+from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig
 
 T = TypeVar("T")
 log_ = logging.getLogger(__name__)
@@ -101,26 +101,25 @@ class _DdlDueError(Exception):
         self.schema, self.marker = schema, marker
 
 
-class MySqlSink:
+class MySqlSink(BatchApply[Session]):
     """See `sink.Sink` and `lanes.Lane`. After any error the connection is dropped and `open` makes a new one."""
 
+    dialect, quoting = MYSQL_SQL, Q_SQL
+
     def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
-        self._url, self._config = url, config
+        self._url = url
         self._tables = ProgressTables(progress_table(url.options.get("progress")), config)
         self._letters = LetterTable(self._tables.progress, config)
-        self._waiting: tuple[DeadLetter, ...] = ()
-        self._stale, self._set_aside = StaleKeys(), 0
         self._parked = ParkedTables(self._tables.progress, config)
+        super().__init__(config, self._letters, self._parked)
         self._session: Session | None = None
         self._progress: Progress | None = None
-        self._described: dict[TableId, TableSchema] = {}
         self._drops: dict[TableId, list[str]] = {}
         self._applies: dict[TableSchema, TableApply] = {}
         self._renamed: dict[TableId, dict[str, str]] = {}
         self._ready: set[TableSchema] = set()
         self._ran: list[tuple[TableId, str]] = []
         self._stages = 0
-        self._table: TableId | None = None
         self._careful = False
 
     def open(self, *, take_over: bool) -> Progress:
@@ -131,9 +130,6 @@ class MySqlSink:
     def lead(self, *, take_over: bool) -> Held:
         held = self._opened(lambda session: self._tables.read_rows(session, take_over=take_over))
         return Held(self._with_letters(held.progress), held.rows)
-
-    def _with_letters(self, progress: Progress) -> Progress:
-        return replace(progress, letters=self._waiting, set_aside=self._set_aside, stale_keys=self._stale.count)
 
     def join(self) -> None:
         self._opened(None)
@@ -291,77 +287,11 @@ class MySqlSink:
             self._prepared(session, schema)
         applied = Applied()
         for slice_ in batch.slices():
-            bound = self._bound(slice_, batch)
-            if bound:
-                self._apply_in_order(session, [slice_.steps[topic] for topic in bound], batch, applied)
-            for topic, steps in slice_.steps.items():
-                for step in steps if topic not in bound else ():
-                    if isinstance(step, Rows):
-                        self._apply_step(session, topic, step, batch, applied)
-                    else:
-                        self._apply_marker(session, step, batch, applied)
-                    failpoint("sink.step")
+            self._apply_slice(session, slice_, batch, applied)
         for source in self._parked.sources() if batch.consistent else ():
             self._table = self._config.target_of(source)
             self._parked.settle(session, self._prepared(session, self._described[source]))
         return applied
-
-    def _bound(self, slice_: Slice, batch: SinkBatch) -> set[str]:
-        """Topics of tables between which foreign-key actions have to be executed."""
-        try:
-            known = self._described | schemas_in(slice_, batch)
-            tables = Cascades(known.values()).ordered_tables(slice_, batch, self._plan)
-            return {t for t, steps in slice_.steps.items() if tables and table_of(steps, batch) in tables}
-        except FAULTS as error:
-            raise unreadable(error) from error
-
-    @staticmethod
-    def _plan(schema: TableSchema) -> Plan:
-        return decode_plan(schema, MYSQL_SQL)
-
-    def _apply_in_order(
-        self, session: Session, topics: list[tuple[Step, ...]], batch: SinkBatch, applied: Applied
-    ) -> None:
-        items = in_source_order(topics, batch, self._plan, Q_SQL)
-        for number, item in enumerate(items):
-            if isinstance(item, Marker):
-                self._apply_marker(session, item, batch, applied)
-                continue
-            self._table = self._config.target_of(item.schema.table)
-            refuse_in_order(item.schema.table, is_parked=self._parked.hold(item.schema.table))
-            self._prepared(session, item.schema).apply_one(session, item.change)
-            applied.table(item.schema.table).count(item.change.op)
-            following = items[number + 1] if number + 1 < len(items) else None
-            pair = following if isinstance(following, Event) else None
-            target = MySqlActions(session, self._config)
-            Cascades(self._described.values()).after(item, pair, target)
-
-    def _apply_step(self, session: Session, topic: str, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
-        """All rows, or under `on_row_error: dead_letter` those that the target takes."""
-        stale = self._stale.of(topic)
-        if self._config.on_row_error == "stop" and not stale:
-            self._apply_rows(session, rows, batch, applied)
-            return
-        for part in _parts(rows):
-            self._table = self._config.target_of(batch.schema(part.schema_id).table)
-            self._prepared(session, batch.schema(part.schema_id))
-        target = str(self._table)
-        outcome = apply_surviving(
-            rows,
-            stale,
-            lambda event: is_partial(event, batch.schema, self._plan),
-            lambda some, keep: self._attempt(session, some, keep, batch, applied),
-        )
-        if outcome.refused and self._config.on_row_error == "stop":
-            raise outcome.refused[0][1]
-        if outcome.refused or outcome.stale != stale:
-            found = letters(outcome, self._config.name, topic, batch, target)
-            if healed := stale - outcome.stale:
-                self._letters.heal(session, topic, healed)
-            self._letters.add(session, found, outcome.stale)
-            self._stale.set(topic, outcome.stale)
-            applied.letters += found
-            applied.stale_keys += len(outcome.stale) - len(stale)
 
     def _attempt(
         self, session: Session, rows: Rows, keep: bool, batch: SinkBatch, applied: Applied
@@ -388,17 +318,12 @@ class MySqlSink:
             self._parked.restore(parked)
         return verdict
 
-    def _apply_rows(self, session: Session, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
-        for part in _parts(rows):
-            schema = batch.schema(part.schema_id)
-            self._table = self._config.target_of(schema.table)
-            table = self._prepared(session, schema)
-            counts = (table.apply_keyed if schema.key else table.apply_keyless)(session, part.frames)
-            total = applied.table(schema.table)
-            total.loaded += counts.loaded
-            total.inserts += counts.inserts
-            total.updates += counts.updates
-            total.deletes += counts.deletes
+    def _apply_part(self, session: Session, schema: TableSchema, part: Part) -> Counts:
+        table = self._prepared(session, schema)
+        return (table.apply_keyed if schema.key else table.apply_keyless)(session, part.frames)
+
+    def _actions(self, session: Session) -> MySqlActions:
+        return MySqlActions(session, self._config)
 
     # ---- markers and tables
 
@@ -408,10 +333,7 @@ class MySqlSink:
         if marker.kind in ("truncate", "reload"):
             if session.read_table(self._table) is not None:
                 session.run(f"DELETE FROM {quoted(self._table)}")
-            if stale := self._stale.of(marker.topic):
-                self._letters.heal(session, marker.topic)
-                self._stale.set(marker.topic, ())
-                applied.stale_keys -= len(stale)
+            self._forget_stale(session, marker.topic, applied)
             self._parked.empty(session, source)
         elif marker.kind == "schema":
             schema = batch.schema(marker.data["value_schema_id"])
@@ -432,7 +354,7 @@ class MySqlSink:
         """
         if schema not in self._applies:
             known = self._described.get(schema.table)
-            if schema not in self._ready and (known is None or _adds_columns(known, schema)):
+            if schema not in self._ready and (known is None or adds_columns(known, schema)):
                 raise _DdlDueError(schema, None)
             names = self._renamed.get(schema.table, {})
             here = {column.name for column in schema.columns}
@@ -498,7 +420,7 @@ class MySqlSink:
                 return
             if self._config.schema_changes != "ignore-unsafe":
                 detail = f"the target refuses the change, error {number_of(error)}"
-                raise _schema_stop(target, [statement], detail) from error
+                raise schema_stop(target, [statement], detail) from error
             log_.warning("schema change left out", extra={"table": str(target), "ddl": statement})
         else:
             failpoint("sink.ddl")
@@ -524,7 +446,8 @@ class MySqlSink:
             if set(operations.added) <= set(found.columns):
                 return []  # someone has altered the target by hand, as the stop asked for
             if self._config.schema_changes != "ignore-unsafe":
-                raise _ambiguous(found.table, operations, schema, type_of)
+                came = [schema.column(name) for name in operations.added]
+                raise ambiguous_stop(found.table, operations, came, type_of, quote)
             operations = unambiguous(operations, schema)
         if marker is None:
             operations = list[Operation](o for o in operations if not isinstance(o, DropColumn))
@@ -533,7 +456,7 @@ class MySqlSink:
         statements = before_batch(found, operations, type_of)
         drops = [operation.name for operation in operations if isinstance(operation, DropColumn)]
         if (statements or drops) and self._config.schema_changes == "stop":
-            raise _schema_stop(found.table, statements + after_batch(found, drops), "schema_changes is stop")
+            raise schema_stop(found.table, statements + after_batch(found, drops), "schema_changes is stop")
         renames = {o.old: o.new for o in operations if isinstance(o, RenameColumn)}
         if renames:
             # Before it is done: rows under the old name come again after a crash.
@@ -554,7 +477,7 @@ class MySqlSink:
         column = untold(operations, found.columns)
         if column is not None and session.value(f"SELECT 1 FROM {quoted(found.table)} LIMIT 1") is not None:
             added = f"{quote(column.name)} {type_of(column)} NOT NULL DEFAULT …"
-            raise _schema_stop(found.table, [f"ALTER TABLE {quoted(found.table)} ADD COLUMN {added}"], UNKNOWN_DEFAULT)
+            raise schema_stop(found.table, [f"ALTER TABLE {quoted(found.table)} ADD COLUMN {added}"], UNKNOWN_DEFAULT)
 
     def _drop_columns(self, session: Session) -> None:
         """What was noted with a batch that is committed now."""
@@ -611,46 +534,8 @@ class MySqlSink:
             session.close()
 
 
-def _parts(rows: Rows) -> list[Part]:
-    try:
-        return levels(rows)
-    except (ValueError, IndexError) as error:
-        raise unreadable(error) from error
-
-
-def _adds_columns(known: TableSchema, schema: TableSchema) -> bool:
-    """Events may come under an older description than the one applied; only what they add must be there."""
-    return not {c.name for c in schema.columns} <= {c.name for c in known.columns}
-
-
 def _misfit(message: str, hint: str, table: TableId, column: str | None) -> TableStopError:
     return TableStopError(message, code="TARGET_MISFIT", hint=hint, table=table, column=column)
-
-
-def _schema_stop(table: TableId, statements: list[str], detail: str) -> TableStopError:
-    return TableStopError(
-        f'the source changed table "{table}"',
-        code="SCHEMA_CHANGE",
-        detail=detail,
-        hint="; ".join(statements),
-        table=table,
-    )
-
-
-def _ambiguous(
-    table: TableId, found: Ambiguous, schema: TableSchema, type_of: Callable[[Column], str]
-) -> TableStopError:
-    name = quoted(table)
-    renames = "; ".join(
-        f"ALTER TABLE {name} RENAME COLUMN {quote(a)} TO {quote(b)}"
-        for a, b in zip(found.dropped, found.added, strict=False)
-    )
-    adds = ", ".join(f"ADD COLUMN {quote(n)} {type_of(schema.column(n))}" for n in found.added)
-    return _schema_stop(
-        table,
-        [f"if renamed: {renames}", f"if dropped and added: ALTER TABLE {name} {adds}"],
-        f"columns {', '.join(found.dropped)} went and {', '.join(found.added)} came: renamed, or dropped and added?",
-    )
 
 
 __all__ = ["MySqlSink", "forget_pipeline", "open_sink"]

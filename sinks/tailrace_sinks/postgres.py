@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import psycopg
@@ -26,14 +25,15 @@ from tailrace_schemas.errors import (
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.uri import DatabaseUrl, libpq_parameters
-from tailrace_sinks.cascade import Cascades, Event, in_source_order, refuse_actions, schemas_in, table_of
-from tailrace_sinks.dead_letter import UNCLEAR, StaleKeys, Unclear, apply_surviving, is_partial, letters
-from tailrace_sinks.envelope import FAULTS, Q_RAW, Plan
+from tailrace_sinks.batch_apply import BatchApply, adds_columns
+from tailrace_sinks.cascade import refuse_actions
+from tailrace_sinks.dead_letter import UNCLEAR, Unclear
+from tailrace_sinks.decode import Counts
+from tailrace_sinks.envelope import Q_RAW
 from tailrace_sinks.evolution import UNKNOWN_DEFAULT, Ambiguous, differences, unambiguous, untold
 from tailrace_sinks.key_rules import refuse, source_findings, target_findings
 from tailrace_sinks.lanes import LanesSink
-from tailrace_sinks.parked import refuse_in_order
-from tailrace_sinks.plan import POSTGRES, decode_plan
+from tailrace_sinks.plan import POSTGRES
 from tailrace_sinks.postgres_apply import PostgresActions, TableApply
 from tailrace_sinks.postgres_catalog import (
     Connection,
@@ -52,9 +52,9 @@ from tailrace_sinks.postgres_letters import LetterTable
 from tailrace_sinks.postgres_parked import ParkedTables, forget_parked
 from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_table
 from tailrace_sinks.progress import Held, Move, Place, whole
-from tailrace_sinks.row_errors import unreadable
-from tailrace_sinks.rows import Part, levels
-from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig, Slice, Step
+from tailrace_sinks.rows import Part
+from tailrace_sinks.schema_stops import ambiguous_stop, schema_stop
+from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig
 
 T = TypeVar("T")
 log_ = logging.getLogger(__name__)
@@ -124,22 +124,21 @@ def connect(url: DatabaseUrl, timeout: float) -> Connection:
     return connection
 
 
-class PostgresSink:
+class PostgresSink(BatchApply[Connection]):
     """See `sink.Sink` and `lanes.Lane`. After any error the connection is dropped and `open` makes a new one."""
 
+    dialect, quoting = POSTGRES, Q_RAW
+
     def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
-        self._url, self._config = url, config
+        self._url = url
         self._tables = ProgressTables(progress_table(url.options.get("progress")), config)
         self._letters = LetterTable(self._tables.progress, config)
-        self._waiting: tuple[DeadLetter, ...] = ()
-        self._stale, self._set_aside = StaleKeys(), 0
         self._parked = ParkedTables(self._tables.progress, config)
+        super().__init__(config, self._letters, self._parked)
         self._connection: Connection | None = None
         self._progress: Progress | None = None
-        self._described: dict[TableId, TableSchema] = {}
         self._applies: dict[TableSchema, TableApply] = {}
         self._stages = 0
-        self._table: TableId | None = None
         self._careful = False
         self._is_replica = False
 
@@ -151,9 +150,6 @@ class PostgresSink:
     def lead(self, *, take_over: bool) -> Held:
         held = self._opened(lambda connection: self._tables.read_rows(connection, take_over=take_over))
         return Held(self._with_letters(held.progress), held.rows)
-
-    def _with_letters(self, progress: Progress) -> Progress:
-        return replace(progress, letters=self._waiting, set_aside=self._set_aside, stale_keys=self._stale.count)
 
     def join(self) -> None:
         self._opened(lambda _: None)
@@ -296,75 +292,6 @@ class PostgresSink:
             self._parked.settle(connection, self._prepared(connection, self._described[source]))
         return applied
 
-    def _apply_slice(self, connection: Connection, slice_: Slice, batch: SinkBatch, applied: Applied) -> None:
-        bound = self._bound(slice_, batch)
-        if bound:
-            self._apply_in_order(connection, [slice_.steps[topic] for topic in bound], batch, applied)
-        for topic, steps in slice_.steps.items():
-            for step in steps if topic not in bound else ():
-                if isinstance(step, Rows):
-                    self._apply_step(connection, topic, step, batch, applied)
-                else:
-                    self._apply_marker(connection, step, batch, applied)
-                failpoint("sink.step")
-
-    def _bound(self, slice_: Slice, batch: SinkBatch) -> set[str]:
-        """Topics of tables between which foreign-key actions have to be executed."""
-        try:
-            known = self._described | schemas_in(slice_, batch)
-            tables = Cascades(known.values()).ordered_tables(slice_, batch, self._plan)
-            return {t for t, steps in slice_.steps.items() if tables and table_of(steps, batch) in tables}
-        except FAULTS as error:
-            raise unreadable(error) from error
-
-    @staticmethod
-    def _plan(schema: TableSchema) -> Plan:
-        return decode_plan(schema, POSTGRES)
-
-    def _apply_in_order(
-        self, connection: Connection, topics: list[tuple[Step, ...]], batch: SinkBatch, applied: Applied
-    ) -> None:
-        items = in_source_order(topics, batch, self._plan, Q_RAW)
-        for number, item in enumerate(items):
-            if isinstance(item, Marker):
-                self._apply_marker(connection, item, batch, applied)
-                continue
-            self._table = self._config.target_of(item.schema.table)
-            refuse_in_order(item.schema.table, is_parked=self._parked.hold(item.schema.table))
-            self._prepared(connection, item.schema).apply_one(connection, item.change)
-            applied.table(item.schema.table).count(item.change.op)
-            following = items[number + 1] if number + 1 < len(items) else None
-            pair = following if isinstance(following, Event) else None
-            target = PostgresActions(connection, self._config)
-            Cascades(self._described.values()).after(item, pair, target)
-
-    def _apply_step(self, connection: Connection, topic: str, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
-        """All rows, or under `on_row_error: dead_letter` those that the target takes."""
-        stale = self._stale.of(topic)
-        if self._config.on_row_error == "stop" and not stale:
-            self._apply_rows(connection, rows, batch, applied)
-            return
-        for part in _parts(rows):  # tables are made before the first savepoint, which would take them back
-            self._table = self._config.target_of(batch.schema(part.schema_id).table)
-            self._prepared(connection, batch.schema(part.schema_id))
-        target = str(self._table)
-        outcome = apply_surviving(
-            rows,
-            stale,
-            lambda event: is_partial(event, batch.schema, self._plan),
-            lambda some, keep: self._attempt(connection, some, keep, batch, applied),
-        )
-        if outcome.refused and self._config.on_row_error == "stop":
-            raise outcome.refused[0][1]
-        if outcome.refused or outcome.stale != stale:
-            found = letters(outcome, self._config.name, topic, batch, target)
-            if healed := stale - outcome.stale:
-                self._letters.heal(connection, topic, healed)
-            self._letters.add(connection, found, outcome.stale)
-            self._stale.set(topic, outcome.stale)
-            applied.letters += found
-            applied.stale_keys += len(outcome.stale) - len(stale)
-
     def _attempt(
         self, connection: Connection, rows: Rows, keep: bool, batch: SinkBatch, applied: Applied
     ) -> EventError | Unclear | None:
@@ -395,20 +322,14 @@ class PostgresSink:
             self._parked.restore(parked)
         return verdict
 
-    def _apply_rows(self, connection: Connection, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
-        for part in _parts(rows):
-            schema = batch.schema(part.schema_id)
-            self._table = self._config.target_of(schema.table)
-            table = self._prepared(connection, schema)
-            if schema.key:
-                counts = table.apply_keyed(connection, part.frames, loaded=part.loaded)
-            else:
-                counts = table.apply_keyless(connection, part.frames)
-            total = applied.table(schema.table)
-            total.loaded += counts.loaded
-            total.inserts += counts.inserts
-            total.updates += counts.updates
-            total.deletes += counts.deletes
+    def _apply_part(self, connection: Connection, schema: TableSchema, part: Part) -> Counts:
+        table = self._prepared(connection, schema)
+        if schema.key:
+            return table.apply_keyed(connection, part.frames, loaded=part.loaded)
+        return table.apply_keyless(connection, part.frames)
+
+    def _actions(self, connection: Connection) -> PostgresActions:
+        return PostgresActions(connection, self._config)
 
     # ---- markers and tables
 
@@ -417,10 +338,7 @@ class PostgresSink:
         self._table = self._config.target_of(source)
         if marker.kind in ("truncate", "reload"):
             self._empty(connection, self._table)
-            if stale := self._stale.of(marker.topic):
-                self._letters.heal(connection, marker.topic)
-                self._stale.set(marker.topic, ())
-                applied.stale_keys -= len(stale)
+            self._forget_stale(connection, marker.topic, applied)
             self._parked.drop(connection, source)
         elif marker.kind == "schema":
             schema = batch.schema(marker.data["value_schema_id"])
@@ -447,7 +365,7 @@ class PostgresSink:
         """The table to apply events of `schema` with; it exists and fits afterwards."""
         if schema not in self._applies:
             known = self._described.get(schema.table)
-            if known is None or _adds_columns(known, schema):
+            if known is None or adds_columns(known, schema):
                 self._change_schema(connection, schema, None, None)
             target = self._fitting(connection, schema)
             self._stages += 1
@@ -511,15 +429,16 @@ class PostgresSink:
             if set(operations.added) <= set(found.columns):
                 return []  # someone has altered the target by hand, as the stop asked for
             if self._config.schema_changes != "ignore-unsafe":
-                raise _ambiguous(found.table, operations, schema, type_of)
+                came = [schema.column(name) for name in operations.added]
+                raise ambiguous_stop(found.table, operations, came, type_of, quote)
             operations = unambiguous(operations, schema)
         column = untold(operations, found.columns)
         if column is not None and connection.execute(sql(f"SELECT 1 FROM {quoted(found.table)} LIMIT 1")).fetchone():
             added = f"{quote(column.name)} {type_of(column)} NOT NULL DEFAULT …"
-            raise _schema_stop(found.table, [f"ALTER TABLE {quoted(found.table)} ADD COLUMN {added}"], UNKNOWN_DEFAULT)
+            raise schema_stop(found.table, [f"ALTER TABLE {quoted(found.table)} ADD COLUMN {added}"], UNKNOWN_DEFAULT)
         statements = [s for operation in operations for s in alter(found, operation, type_of)]
         if statements and self._config.schema_changes == "stop":
-            raise _schema_stop(found.table, statements, "schema_changes is stop")
+            raise schema_stop(found.table, statements, "schema_changes is stop")
         return statements
 
     def _run_ddl(self, connection: Connection, target: TableId, statement: str) -> None:
@@ -537,7 +456,7 @@ class PostgresSink:
                 raise
             if self._config.schema_changes != "ignore-unsafe":
                 detail = f"the target refuses the change, SQLSTATE {error.sqlstate}"
-                raise _schema_stop(target, [statement], detail) from error
+                raise schema_stop(target, [statement], detail) from error
             log_.warning("schema change left out", extra={"table": str(target), "ddl": statement})
         else:
             failpoint("sink.ddl")
@@ -597,44 +516,6 @@ class PostgresSink:
         from tailrace_sinks.postgres_preflight import findings
 
         return findings(connection, self._config, self._tables, schemas)
-
-
-def _adds_columns(known: TableSchema, schema: TableSchema) -> bool:
-    """Events may come under an older description than the one applied; only what they add must be there."""
-    return not {c.name for c in schema.columns} <= {c.name for c in known.columns}
-
-
-def _parts(rows: Rows) -> list[Part]:
-    try:
-        return levels(rows)
-    except (ValueError, IndexError) as error:
-        raise unreadable(error) from error
-
-
-def _schema_stop(table: TableId, statements: list[str], detail: str) -> TableStopError:
-    return TableStopError(
-        f'the source changed table "{table}"',
-        code="SCHEMA_CHANGE",
-        detail=detail,
-        hint="; ".join(statements),
-        table=table,
-    )
-
-
-def _ambiguous(
-    table: TableId, found: Ambiguous, schema: TableSchema, type_of: Callable[[Column], str]
-) -> TableStopError:
-    name = quoted(table)
-    renames = "; ".join(
-        f"ALTER TABLE {name} RENAME COLUMN {quote(a)} TO {quote(b)}"
-        for a, b in zip(found.dropped, found.added, strict=False)
-    )
-    adds = ", ".join(f"ADD COLUMN {quote(n)} {type_of(schema.column(n))}" for n in found.added)
-    return _schema_stop(
-        table,
-        [f"if renamed: {renames}", f"if dropped and added: ALTER TABLE {name} {adds}"],
-        f"columns {', '.join(found.dropped)} went and {', '.join(found.added)} came: renamed, or dropped and added?",
-    )
 
 
 __all__ = ["PostgresSink", "connect", "forget_pipeline", "open_sink"]
