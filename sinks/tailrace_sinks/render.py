@@ -39,6 +39,8 @@ from tailrace_sinks.envelope import (
     R_TIME_US,
     R_VECTOR,
     R_VECTOR_HEX,
+    R_VECTOR_PG,
+    R_YEAR,
     Plan,
     Reader,
 )
@@ -375,7 +377,7 @@ def put_rare(w: BytesWriter, r: Reader, plan: Plan, i: i64, op: i64, param: i64,
                 w.write(b"\\\\x" if quoting == Q_COPY else b"\\x")
             put_hex(w, data, start, start + n)
         r.at = start + n
-    elif op in (R_ARRAY_PG, R_ARRAY_JSON, R_VECTOR):
+    elif op in (R_ARRAY_PG, R_ARRAY_JSON, R_VECTOR, R_VECTOR_PG):
         text = array_text(r, plan, i, op)
         put_escaped(w, text, 0, len(text), quoting)
     elif op == R_VECTOR_HEX:
@@ -384,6 +386,8 @@ def put_rare(w: BytesWriter, r: Reader, plan: Plan, i: i64, op: i64, param: i64,
             put_hex(w, data, r.at, r.at + 4 * n)
             r.at += 4 * n
             n = r.block()
+    elif op == R_YEAR:
+        put_padded(w, r.long(), 4)
     elif op in (R_EWKB, R_GEO_MY):
         put_geometry(w, r, op, quoting)
     elif op == R_INSTANT:
@@ -440,7 +444,7 @@ def array_text(r: Reader, plan: Plan, i: i64, op: i64) -> bytes:
     n: i64 = r.block()
     while n:
         while n:
-            if op != R_VECTOR and r.branch() == 0:
+            if op not in (R_VECTOR, R_VECTOR_PG) and r.branch() == 0:
                 parts.append(b"NULL" if op == R_ARRAY_PG else b"null")
             else:
                 w = BytesWriter()
@@ -449,11 +453,11 @@ def array_text(r: Reader, plan: Plan, i: i64, op: i64) -> bytes:
             n -= 1
         n = r.block()
     body = b",".join(parts)
-    return b"{" + body + b"}" if op == R_ARRAY_PG else b"[" + body + b"]"
+    return b"{" + body + b"}" if op in (R_ARRAY_PG, R_VECTOR_PG) else b"[" + body + b"]"
 
 
 def array_item(text: bytes, item_op: i64, op: i64) -> bytes:
-    if op == R_VECTOR:
+    if op in (R_VECTOR, R_VECTOR_PG):
         return text
     if op == R_ARRAY_PG:
         return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
