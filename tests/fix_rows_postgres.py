@@ -424,6 +424,7 @@ IN_MYSQL: Family = {
         known("bit(64)", binary(64), there="LPAD(BIN({}), 64, '0')"),
         known("bit(70)", binary(70)),
         known("bit varying", any_binary, ""),
+        known("bit varying(50)", any_binary, "0101", "101", ""),
     ),
     "dates": (
         known("date", lambda r: between(0)(r)[:10], "1000-01-01", "9999-12-31", "0001-01-01"),

@@ -69,8 +69,9 @@ MYSQL_SQL = Dialect(envelope.Q_SQL, _MYSQL_KINDS)
 
 def opcode(type_: LogicalType, dialect: Dialect, *, mysql: bool = False) -> int:
     """The R_ code of a type in a dialect; `mysql`: the source is of the MySQL family."""
-    if dialect.quoting != envelope.Q_COPY and type_.kind == "bits" and (type_.length or 0) > MYSQL_MAX_BITS:
-        return envelope.R_BITS_TEXT
+    if dialect.quoting != envelope.Q_COPY and type_.kind == "bits":
+        long = type_.varying or (type_.length or 0) > MYSQL_MAX_BITS  # a BIT(n) there has n bits, always
+        return envelope.R_BITS_TEXT if long else envelope.R_BITS
     if type_.kind == "vector" and mysql:
         return envelope.R_VECTOR_PG if dialect.quoting == envelope.Q_COPY else envelope.R_VECTOR_HEX
     if type_.kind == "time":

@@ -73,7 +73,7 @@ def logical_type(native: NativeType) -> LogicalType:
     if name == "bit":
         return types.BOOLEAN if typmod in (-1, 1) else LogicalType("bits", length=typmod)
     if name == "varbit":
-        return LogicalType("bits", length=2**31 - 1 if typmod < 0 else typmod)
+        return LogicalType("bits", length=2**31 - 1 if typmod < 0 else typmod, varying=True)
     if name in ("varchar", "bpchar") and typmod > 4:
         return LogicalType("string", length=typmod - 4)
     if name in ("vector", "halfvec"):
