@@ -23,6 +23,7 @@ CREATE DOMAIN price AS numeric(9,3);
 CREATE DOMAIN temper AS mood;
 CREATE TYPE pair AS (x int, y text, z timestamptz);
 CREATE DOMAIN couple AS pair;
+CREATE SCHEMA other; CREATE TYPE other.bool AS (x int, y int); CREATE TYPE other.date AS (x int, y int);
 """
 
 
@@ -330,6 +331,8 @@ FAMILIES: Family = {
     "composites": (
         values("pair", composite, "(,,)", '(1,"",)'),
         values("couple", composite),
+        values("other.bool", lambda r: f"({r.randint(1, 9)},)"),
+        values("other.date[]", array(lambda r: f"(,{r.randint(1, 9)})")),
     ),
 }  # fmt: skip
 

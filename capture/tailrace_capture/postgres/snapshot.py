@@ -18,7 +18,7 @@ from tailrace_capture.postgres.catalog import Rows
 from tailrace_capture.postgres.pgoutput import Codec, InexactKeyError
 from tailrace_capture.postgres.plan import build_plan
 from tailrace_capture.postgres.replication import unavailable
-from tailrace_capture.postgres.stop import inexact_key
+from tailrace_capture.postgres.stop import corrupt_row, inexact_key
 from tailrace_capture.postgres.visibility import PgSnapshot
 from tailrace_capture.source import ChunkRows, KeyOrder, TableFeed, TableMovedError
 from tailrace_log.frames import Clock, TopicBuffer
@@ -106,6 +106,9 @@ class PgReader:
             except InexactKeyError as error:
                 _cancel_copy(connection)
                 raise inexact_key(table.schema.table, str(error)) from error
+            except (ValueError, IndexError) as error:
+                _cancel_copy(connection)
+                raise corrupt_row(table.schema.table, str(error)) from error
             rows += got if got >= 0 else -1 - got
             if got < 0:
                 break

@@ -15,3 +15,7 @@ def inexact_key(table: TableId, column: str) -> TableStopError:
         column=column,
         hint="correct the rows whose key holds NaN, an infinity or the like, then reload the table",
     )
+
+
+def corrupt_row(table: TableId, reason: str) -> TableStopError:
+    return TableStopError(f"a row of {table} cannot be read", code="ROW_CORRUPT", table=table, detail=reason)
