@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.errors import TABLE_AGAIN, TableStopError
 from tailrace_schemas.table import TableId
 
 
@@ -13,9 +13,10 @@ def inexact_key(table: TableId, column: str) -> TableStopError:
         code="KEY_VALUE",
         table=table,
         column=column,
-        hint="correct the rows whose key holds NaN, an infinity or the like, then reload the table",
+        hint=f"correct the rows whose key holds NaN, an infinity or the like; {TABLE_AGAIN}",
     )
 
 
 def corrupt_row(table: TableId, reason: str) -> TableStopError:
-    return TableStopError(f"a row of {table} cannot be read", code="ROW_CORRUPT", table=table, detail=reason)
+    hint = f"report it; {TABLE_AGAIN}"
+    return TableStopError(f"a row of {table} cannot be read", code="ROW_CORRUPT", table=table, detail=reason, hint=hint)
