@@ -365,6 +365,11 @@ def single(shown: str) -> bytes:
     return struct.pack("<f", float(shown))
 
 
+def bare(shown: str) -> str:
+    """JSON without what tells a number from a text."""
+    return shown.replace('"', "").replace(" ", "")
+
+
 def parsed(shown: str) -> object:
     return _plain(json.loads(shown, parse_float=Decimal))
 
@@ -455,6 +460,13 @@ IN_MYSQL: Family = {
         as_json("integer[]", array(integer(32), deep=False)),
         as_json("boolean[]", array(of("t", "f"), deep=False)),
         as_json("text[]", array(text(20), deep=False)),
+        as_json("varchar(30)[]", array(f.integer(90), deep=False)),
+        Values("text[]", edges("{{1,02},{t,1234567890123456789012}}"), literal(of("{}")), "array_to_json({})::text",
+               "CAST({} AS CHAR)", parsed),
+        as_json("boolean[]", of("{{t,f},{f,NULL}}")),
+        known("numeric[]", of("{12345678901234567890.5,-1}", "{{12345678901234567890.5}}"),
+              shown="array_to_json({})::text", same=bare),
+        as_json("double precision[]", of("{{1e-7,2.5},{1e22,0.1}}")),
         as_json("numeric[]", array(f.decimal(12, 4), deep=False)),
         as_json("uuid[]", array(unique, deep=False)),
         as_json("mood[]", array(of("sad", ""), deep=False)),

@@ -47,6 +47,7 @@ from tailrace_sinks.envelope import (
 
 HEX: Final = b"0123456789abcdef"
 MICROS_PER_DAY: Final = 86_400_000_000
+JSON_DIGITS: Final = 15  # MySQL's JSON makes a double of a number with a point: this many digits come back the same
 
 
 # ---- numbers and times as text
@@ -463,7 +464,9 @@ def array_item(text: bytes, item_op: i64, op: i64) -> bytes:
         return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
     if item_op == R_BOOL:
         return b"true" if text == b"1" else b"false"
-    if item_op in (R_INT, R_DECIMAL, R_NUMBER):
+    if item_op == R_INT:
+        return text
+    if item_op in (R_DECIMAL, R_NUMBER) and len(text) <= JSON_DIGITS and not text[-1:].isalpha():  # NaN, Infinity
         return text
     if item_op in (R_FLOAT, R_DOUBLE) and text not in (b"NaN", b"Infinity", b"-Infinity"):
         return text
@@ -564,14 +567,14 @@ def exact_value(plan: Plan, column: int, text: str, quoting: int) -> object:
     is_time = op in (R_DATE, R_STAMP_MS, R_STAMP_US, R_INSTANT_PG)
     if plan.null_zero_dates and is_time and (text.startswith("0000") or "-00" in text[:10]):
         return None
-    return exact_field(text, op, quoting)
+    return exact_field(text, op, quoting, plan.item_ops[column])
 
 
-def exact_field(text: str, op: int, quoting: int) -> bytes:
-    """A value given as the source's own text."""
+def exact_field(text: str, op: int, quoting: int, item_op: int) -> bytes:
+    """A value given as the source's own text. `item_op`: of an array's items."""
     raw = text.encode()
     if op == R_ARRAY_JSON:
-        raw = json_of_array(text)
+        raw = json_of_array(text, item_op)
     if quoting == Q_RAW:
         return raw
     w = BytesWriter()
@@ -585,8 +588,8 @@ def exact_field(text: str, op: int, quoting: int) -> bytes:
     return w.getvalue()
 
 
-def json_of_array(text: str) -> bytes:
-    """A Postgres array literal as JSON, items as strings unless they are numbers; bounds (`[0:1]=`) are left out."""
+def json_of_array(text: str, item_op: int) -> bytes:
+    """A Postgres array literal as JSON, items as `array_item` has them; bounds (`[0:1]=`) are left out."""
     out: list[str] = []
     i = text.index("{")
     while i < len(text):
@@ -607,7 +610,7 @@ def json_of_array(text: str) -> bytes:
             start = i
             while text[i] not in ",}":
                 i += 1
-            out.append(_bare_item(text[start:i]))
+            out.append(_bare_item(text[start:i], item_op))
     return "".join(out).encode()
 
 
@@ -621,10 +624,9 @@ def _quoted_item(text: str, i: int) -> tuple[str, int]:
     return "".join(item), i + 1
 
 
-def _bare_item(item: str) -> str:
+def _bare_item(item: str, item_op: int) -> str:
     if item == "NULL":
         return "null"
-    digits = item.removeprefix("-").replace(".", "", 1)
-    if digits.isascii() and digits.isdigit() and not (len(digits) > 1 and digits[0] == "0" and "." not in item):
-        return item
-    return json_string(item.encode()).decode()
+    if item_op == R_BOOL:
+        return "true" if item == "t" else "false"
+    return array_item(item.encode(), item_op, R_ARRAY_JSON).decode()
