@@ -507,6 +507,12 @@ _TABLES = (
         "At the source: `ALTER TABLE <table> MODIFY <column> <type> CHARACTER SET utf8mb4`; or `--tables '!<table>'`.",
     ),
     ErrorCode(
+        "KEY_VALUE",
+        (_TABLE,),
+        "A key column of Postgres holds a value that Avro cannot carry: NaN, an infinity, an uneven array.",
+        "At the source: `UPDATE <table> SET <column> = <another value> WHERE <column> = '<value>'`",
+    ),
+    ErrorCode(
         "PARTIAL_IMAGE",
         (_TABLE,),
         "A change does not carry all columns, because a session wrote it under another binlog_row_image.",
@@ -525,8 +531,9 @@ _TABLES = (
     ErrorCode(
         "ROW_CORRUPT",
         (_TABLE,),
-        "A row's bytes are not what its table map says.",
-        "At the source: `mysqlbinlog --verify-binlog-checksum <file>`; report it if the file is whole.",
+        "A row's bytes are not what its table map says; or, of Postgres, a value is not what its type says.",
+        "MySQL, MariaDB: `mysqlbinlog --verify-binlog-checksum <file>`; report it if the file is whole. "
+        "Postgres: report it.",
     ),
     ErrorCode(
         "STATEMENT_DML",

@@ -53,6 +53,7 @@ class LogicalType:
     scale: int | None = None
     labels: tuple[str, ...] = ()
     item: LogicalType | None = None
+    varying: bool = False  # bits: of any number up to `length`, which is part of the value
 
     def to_json(self) -> dict[str, Any]:
         """The members that differ from their defaults, for the table's description in the schema registry."""
@@ -64,6 +65,8 @@ class LogicalType:
             out["labels"] = list(self.labels)
         if self.item is not None:
             out["item"] = self.item.to_json()
+        if self.varying:
+            out["varying"] = True
         return out
 
     @staticmethod
@@ -76,6 +79,7 @@ class LogicalType:
             scale=data.get("scale"),
             labels=tuple(data.get("labels", ())),
             item=None if item is None else LogicalType.from_json(item),
+            varying=bool(data.get("varying")),
         )
 
 

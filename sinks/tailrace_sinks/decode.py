@@ -258,7 +258,9 @@ class Compactor:
         texts = key_fields(r, self.plan, int(self.plan.quoting))
         for place, number in enumerate(self.plan.key):
             if number in exact_key:
-                texts[place] = exact_field(exact_key[number], self.plan.ops[number], self.plan.quoting)
+                texts[place] = exact_field(
+                    exact_key[number], self.plan.ops[number], self.plan.quoting, self.plan.item_ops[number]
+                )
         return texts
 
     def fields_of(self, key: bytes) -> list[object] | None:

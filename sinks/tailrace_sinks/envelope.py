@@ -46,7 +46,9 @@ R_GEO_MY: Final = 20  # MySQL's own form: SRID little-endian, then WKB, as hex d
 R_INSTANT: Final = 21  # ISO 8601 with Z as `date time`, for targets that know no zone
 R_BITS_TEXT: Final = 22  # binary digits as text, where the target has no bit type so long
 R_VECTOR_HEX: Final = 23  # MySQL vector: its floats little-endian, as hex digits
+R_VECTOR_PG: Final = 25  # MySQL vector as a Postgres array literal
 R_INSTANT_PG: Final = 24  # ISO 8601, years beyond four digits and before year 1 as Postgres reads them
+R_YEAR: Final = 26  # MySQL: four digits, since '0' is the year 2000
 
 # How text is made safe.
 Q_RAW: Final = 0
@@ -222,7 +224,7 @@ class Reader:
 
     def skip_array(self, plan: Plan, i: i64) -> None:
         item: i64 = plan.item_wires[i]
-        nullable = plan.ops[i] not in (R_VECTOR, R_VECTOR_HEX)
+        nullable = plan.ops[i] not in (R_VECTOR, R_VECTOR_HEX, R_VECTOR_PG)
         n: i64 = self.block()
         while n:
             while n:

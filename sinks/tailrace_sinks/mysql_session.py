@@ -91,6 +91,13 @@ class TargetTable:
         return self.uniques.get("PRIMARY", ())
 
 
+_FULL_NAMES = "SELECT FULL_COLLATION_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"
+_HAS_FULL_NAMES = (
+    "SELECT 1 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema'"
+    " AND TABLE_NAME = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND COLUMN_NAME = 'FULL_COLLATION_NAME'"
+)
+
+
 class Session:
     """One connection in autocommit; `begin` and `commit` are statements."""
 
@@ -131,8 +138,11 @@ class Session:
     def _flavor(self) -> Flavor:
         version = str(self.value("SELECT VERSION()"))
         numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:3])
-        names = frozenset(str(row[0]) for row in self.rows("SELECT COLLATION_NAME FROM information_schema.COLLATIONS"))
-        return Flavor("mariadb" in version.lower(), numbers, names)
+        names = {str(row[0]) for row in self.rows("SELECT COLLATION_NAME FROM information_schema.COLLATIONS")}
+        if mariadb := "mariadb" in version.lower():
+            # Its newer collations stand there without their character set, but columns have both in the name.
+            names |= {str(row[0]) for row in self.rows(_FULL_NAMES)} if self.rows(_HAS_FULL_NAMES) else set()
+        return Flavor(mariadb, numbers, frozenset(names))
 
     def close(self) -> None:
         with suppress(pymysql.MySQLError):  # it may be closed by the error that brought us here

@@ -1,4 +1,7 @@
-"""Which type a column gets in a table that the sink creates in MySQL or MariaDB. The table is in sinks/README.md."""
+"""Which type a column gets in a table that the sink creates in MySQL or MariaDB.
+
+The tables of choices are the sources' TYPES.md.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,7 @@ def _collate(column: Column, native: str, flavor: Flavor) -> str:
 
 def _by_meaning(type_: LogicalType, in_key: bool, parts: int) -> str:
     kind = type_.kind
-    if kind in ("string", "text", "enum", "set"):
+    if kind in ("string", "text", "enum", "set") or (kind == "bits" and type_.varying):
         length = type_.length if kind == "string" else None
         if in_key:
             return f"varchar({min(length or KEY_CHARACTERS, KEY_CHARACTERS // parts)})"

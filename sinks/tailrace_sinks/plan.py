@@ -61,6 +61,7 @@ _MYSQL_KINDS: dict[Kind, int] = {
     "array": envelope.R_ARRAY_JSON,
     "geometry": envelope.R_GEO_MY,
     "timestamp_tz": envelope.R_INSTANT,
+    "year": envelope.R_YEAR,
 }
 MYSQL_TSV = Dialect(envelope.Q_TSV, _MYSQL_KINDS)
 MYSQL_SQL = Dialect(envelope.Q_SQL, _MYSQL_KINDS)
@@ -68,10 +69,11 @@ MYSQL_SQL = Dialect(envelope.Q_SQL, _MYSQL_KINDS)
 
 def opcode(type_: LogicalType, dialect: Dialect, *, mysql: bool = False) -> int:
     """The R_ code of a type in a dialect; `mysql`: the source is of the MySQL family."""
-    if dialect.quoting != envelope.Q_COPY and type_.kind == "bits" and (type_.length or 0) > MYSQL_MAX_BITS:
-        return envelope.R_BITS_TEXT
-    if dialect.quoting != envelope.Q_COPY and type_.kind == "vector" and mysql:
-        return envelope.R_VECTOR_HEX
+    if dialect.quoting != envelope.Q_COPY and type_.kind == "bits":
+        long = type_.varying or (type_.length or 0) > MYSQL_MAX_BITS  # a BIT(n) there has n bits, always
+        return envelope.R_BITS_TEXT if long else envelope.R_BITS
+    if type_.kind == "vector" and mysql:
+        return envelope.R_VECTOR_PG if dialect.quoting == envelope.Q_COPY else envelope.R_VECTOR_HEX
     if type_.kind == "time":
         return envelope.R_TIME_MS if avro.millis(type_) else envelope.R_TIME_US
     if type_.kind == "timestamp":

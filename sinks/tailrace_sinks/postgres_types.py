@@ -1,6 +1,6 @@
 """Which Postgres type a column gets in a table that the sink creates, spelled as format_type has it.
 
-The table of choices is in sinks/README.md.
+The tables of choices are the sources' TYPES.md.
 """
 
 from __future__ import annotations

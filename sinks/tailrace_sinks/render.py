@@ -39,12 +39,15 @@ from tailrace_sinks.envelope import (
     R_TIME_US,
     R_VECTOR,
     R_VECTOR_HEX,
+    R_VECTOR_PG,
+    R_YEAR,
     Plan,
     Reader,
 )
 
 HEX: Final = b"0123456789abcdef"
 MICROS_PER_DAY: Final = 86_400_000_000
+JSON_DIGITS: Final = 15  # MySQL's JSON makes a double of a number with a point: this many digits come back the same
 
 
 # ---- numbers and times as text
@@ -375,7 +378,7 @@ def put_rare(w: BytesWriter, r: Reader, plan: Plan, i: i64, op: i64, param: i64,
                 w.write(b"\\\\x" if quoting == Q_COPY else b"\\x")
             put_hex(w, data, start, start + n)
         r.at = start + n
-    elif op in (R_ARRAY_PG, R_ARRAY_JSON, R_VECTOR):
+    elif op in (R_ARRAY_PG, R_ARRAY_JSON, R_VECTOR, R_VECTOR_PG):
         text = array_text(r, plan, i, op)
         put_escaped(w, text, 0, len(text), quoting)
     elif op == R_VECTOR_HEX:
@@ -384,6 +387,8 @@ def put_rare(w: BytesWriter, r: Reader, plan: Plan, i: i64, op: i64, param: i64,
             put_hex(w, data, r.at, r.at + 4 * n)
             r.at += 4 * n
             n = r.block()
+    elif op == R_YEAR:
+        put_padded(w, r.long(), 4)
     elif op in (R_EWKB, R_GEO_MY):
         put_geometry(w, r, op, quoting)
     elif op == R_INSTANT:
@@ -440,7 +445,7 @@ def array_text(r: Reader, plan: Plan, i: i64, op: i64) -> bytes:
     n: i64 = r.block()
     while n:
         while n:
-            if op != R_VECTOR and r.branch() == 0:
+            if op not in (R_VECTOR, R_VECTOR_PG) and r.branch() == 0:
                 parts.append(b"NULL" if op == R_ARRAY_PG else b"null")
             else:
                 w = BytesWriter()
@@ -449,17 +454,19 @@ def array_text(r: Reader, plan: Plan, i: i64, op: i64) -> bytes:
             n -= 1
         n = r.block()
     body = b",".join(parts)
-    return b"{" + body + b"}" if op == R_ARRAY_PG else b"[" + body + b"]"
+    return b"{" + body + b"}" if op in (R_ARRAY_PG, R_VECTOR_PG) else b"[" + body + b"]"
 
 
 def array_item(text: bytes, item_op: i64, op: i64) -> bytes:
-    if op == R_VECTOR:
+    if op in (R_VECTOR, R_VECTOR_PG):
         return text
     if op == R_ARRAY_PG:
         return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
     if item_op == R_BOOL:
         return b"true" if text == b"1" else b"false"
-    if item_op in (R_INT, R_DECIMAL, R_NUMBER):
+    if item_op == R_INT:
+        return text
+    if item_op in (R_DECIMAL, R_NUMBER) and len(text) <= JSON_DIGITS and not text[-1:].isalpha():  # NaN, Infinity
         return text
     if item_op in (R_FLOAT, R_DOUBLE) and text not in (b"NaN", b"Infinity", b"-Infinity"):
         return text
@@ -560,14 +567,14 @@ def exact_value(plan: Plan, column: int, text: str, quoting: int) -> object:
     is_time = op in (R_DATE, R_STAMP_MS, R_STAMP_US, R_INSTANT_PG)
     if plan.null_zero_dates and is_time and (text.startswith("0000") or "-00" in text[:10]):
         return None
-    return exact_field(text, op, quoting)
+    return exact_field(text, op, quoting, plan.item_ops[column])
 
 
-def exact_field(text: str, op: int, quoting: int) -> bytes:
-    """A value given as the source's own text."""
+def exact_field(text: str, op: int, quoting: int, item_op: int) -> bytes:
+    """A value given as the source's own text. `item_op`: of an array's items."""
     raw = text.encode()
     if op == R_ARRAY_JSON:
-        raw = json_of_array(text)
+        raw = json_of_array(text, item_op)
     if quoting == Q_RAW:
         return raw
     w = BytesWriter()
@@ -581,8 +588,8 @@ def exact_field(text: str, op: int, quoting: int) -> bytes:
     return w.getvalue()
 
 
-def json_of_array(text: str) -> bytes:
-    """A Postgres array literal as JSON, items as strings unless they are numbers; bounds (`[0:1]=`) are left out."""
+def json_of_array(text: str, item_op: int) -> bytes:
+    """A Postgres array literal as JSON, items as `array_item` has them; bounds (`[0:1]=`) are left out."""
     out: list[str] = []
     i = text.index("{")
     while i < len(text):
@@ -603,7 +610,7 @@ def json_of_array(text: str) -> bytes:
             start = i
             while text[i] not in ",}":
                 i += 1
-            out.append(_bare_item(text[start:i]))
+            out.append(_bare_item(text[start:i], item_op))
     return "".join(out).encode()
 
 
@@ -617,10 +624,9 @@ def _quoted_item(text: str, i: int) -> tuple[str, int]:
     return "".join(item), i + 1
 
 
-def _bare_item(item: str) -> str:
+def _bare_item(item: str, item_op: int) -> str:
     if item == "NULL":
         return "null"
-    digits = item.removeprefix("-").replace(".", "", 1)
-    if digits.isascii() and digits.isdigit() and not (len(digits) > 1 and digits[0] == "0" and "." not in item):
-        return item
-    return json_string(item.encode()).decode()
+    if item_op == R_BOOL:
+        return "true" if item == "t" else "false"
+    return array_item(item.encode(), item_op, R_ARRAY_JSON).decode()

@@ -9,13 +9,15 @@ from random import Random
 
 import psycopg
 import pytest
-from fix_capture import postgres_source
+from fix_capture import LogReading, RunningCapture, postgres_source, running_capture
+from fix_servers import wait_until
 from psycopg import sql
 
 from tailrace_capture.postgres import snapshot
 from tailrace_capture.postgres.pgoutput import Codec
 from tailrace_capture.postgres.plan import build_plan
 from tailrace_capture.source import TableFeed
+from tailrace_log.embedded import EmbeddedLog
 from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_schemas.table import TableId
 
@@ -82,3 +84,37 @@ def test_a_key_belongs_to_the_chunk_that_reads_its_row(
                 read = connection.execute(query).fetchall()
                 keys = [codec.key_of(plan, [text.encode() for text in key]) for key in read]
                 assert {order.chunk_of(key) for key in keys} == {chunk}, (kind, low, high, read)
+
+
+@pytest.mark.parametrize("first", ["load", "stream"])
+def test_a_key_value_that_avro_cannot_carry_stops_its_table_by_name(
+    first: str, postgres_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = postgres_database("POSTGRES18")
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE odd (id numeric(5,1) PRIMARY KEY, v int)")
+        connection.execute("CREATE TABLE plain (id int PRIMARY KEY)")
+        connection.execute("INSERT INTO odd SELECT n, n FROM generate_series(1, 20000) n WHERE n < 9000")
+        if first == "load":
+            connection.execute("INSERT INTO odd VALUES ('NaN', 1)")
+    log = EmbeddedLog(tmp_path / "log.db", "t")
+    with running_capture(postgres_source(url, tmp_path / "spool"), log) as capture:
+        if first == "stream":
+            wait_until(lambda: set(states(capture)) == {"streaming"}, 60, "the load")
+        with psycopg.connect(url) as connection:
+            connection.execute("INSERT INTO odd VALUES ('NaN', 1) ON CONFLICT DO NOTHING")
+        wait_until(
+            lambda: sorted(states(capture)) == ["stopped", "streaming"], 60, "one table stops, the other goes on"
+        )
+        error = next(t.error for t in capture.status.tables.values() if t.state == "stopped")
+        before = capture.status.transactions
+        with psycopg.connect(url) as connection:
+            connection.execute("INSERT INTO plain VALUES (7)")
+        wait_until(lambda: capture.status.transactions > before, 30, "the transaction")
+    assert error["code"] == "KEY_VALUE", error
+    assert any(topic.endswith("plain") for topic, key, event in LogReading(log).events() if key)
+
+
+def states(capture: RunningCapture) -> list[str]:
+    capture.check()
+    return [table.state for table in capture.status.tables.values()]

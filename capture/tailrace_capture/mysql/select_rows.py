@@ -1,7 +1,7 @@
 """Rows of a SELECT as raw packets: the load reads them without making a Python value of any column.
 
-The statement runs on a pymysql connection; its rows are then cut from the socket's bytes here. FLOAT is asked for as
-DOUBLE, since its own text form has only six digits.
+The statement runs on a pymysql connection; its rows are then cut from the socket's bytes here. FLOAT and
+DOUBLE(m,d) are asked for as DOUBLE, since their own text forms are rounded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def table_sql(table: TableId) -> str:
 
 def column_sql(column: Column) -> str:
     name = quote(column.name)
-    return f"{name} + 0e0" if column.type.kind == "float32" else name
+    # FLOAT shows six digits of what it holds, DOUBLE(12,4) four decimals.
+    rounded = column.type.kind == "float32" or (column.type.kind == "float64" and "(" in column.native)
+    return f"{name} + 0e0" if rounded else name
 
 
 def select_statement(schema: TableSchema) -> str:

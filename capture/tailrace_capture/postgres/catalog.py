@@ -73,7 +73,7 @@ def logical_type(native: NativeType) -> LogicalType:
     if name == "bit":
         return types.BOOLEAN if typmod in (-1, 1) else LogicalType("bits", length=typmod)
     if name == "varbit":
-        return LogicalType("bits", length=2**31 - 1 if typmod < 0 else typmod)
+        return LogicalType("bits", length=2**31 - 1 if typmod < 0 else typmod, varying=True)
     if name in ("varchar", "bpchar") and typmod > 4:
         return LogicalType("string", length=typmod - 4)
     if name in ("vector", "halfvec"):
@@ -103,7 +103,8 @@ WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgene
 ORDER BY a.attrelid, a.attnum
 """
 
-# A domain is followed to its base type; the first typmod met on the way holds.
+# A domain is followed to its base type; the first typmod met on the way holds. Only base types count by name: a
+# composite may be called `date` like one of the server's own.
 _TYPES = """
 WITH RECURSIVE wanted AS (SELECT DISTINCT * FROM unnest(%s::oid[], %s::int[]) w(oid, typmod)),
 base(oid, typmod, root, mod) AS (
@@ -112,10 +113,11 @@ base(oid, typmod, root, mod) AS (
   SELECT b.oid, b.typmod, d.typbasetype, CASE WHEN b.mod >= 0 THEN b.mod ELSE d.typtypmod END
   FROM base b JOIN pg_type d ON d.oid = b.root WHERE d.typtype = 'd'
 )
-SELECT b.oid, b.typmod, format_type(b.oid, b.typmod), t.typname, b.mod,
+SELECT b.oid, b.typmod, format_type(b.oid, b.typmod),
+  CASE t.typtype WHEN 'b' THEN t.typname ELSE '' END, b.mod,
   CASE t.typtype WHEN 'e' THEN (SELECT array_agg(enumlabel::text ORDER BY enumsortorder) FROM pg_enum
                                WHERE enumtypid = t.oid) END,
-  e.typname,
+  CASE WHEN e.typtype = 'b' THEN e.typname WHEN e.oid IS NOT NULL THEN '' END,
   CASE e.typtype WHEN 'e' THEN (SELECT array_agg(enumlabel::text ORDER BY enumsortorder) FROM pg_enum
                                WHERE enumtypid = e.oid) END
 FROM base b JOIN pg_type t ON t.oid = b.root AND t.typtype <> 'd'

@@ -44,12 +44,17 @@ NOT_A_CHANGE = 1  # begin, commit, relation, truncate, …: the caller's
 UNKNOWN_RELATION = 2  # a change of a table that is not captured, or whose Relation has not come
 INCOMPLETE = 3  # the change lacks column values it must have: complete it, then feed it again
 UNCHANGED_KEY = 4  # a key column was not sent: the row cannot be identified
+INEXACT_KEY = 5  # a key value that Avro cannot carry; `Codec.inexact` names the column
 
 NEW_KEY = b"__debezium.newkey"
 OLD_KEY = b"__debezium.oldkey"
 
 # value text → (Avro bytes, None) | (Avro bytes or None, exact text)
 Converter = Callable[[bytes], tuple[bytes | None, str | None]]
+
+
+class InexactKeyError(ValueError):
+    """A key value that Avro's type cannot carry; the argument is the column's name."""
 
 
 class Plan:
@@ -133,6 +138,7 @@ class Codec:
         self.w = BytesWriter()
         self.kw = BytesWriter()
         self.exact: list[tuple[str, str]] = []
+        self.inexact = ""
         self.missing: list[str] = []
 
     # --- the stream
@@ -172,11 +178,15 @@ class Codec:
         if plan is None:
             return UNKNOWN_RELATION
         lsn: i64 = read_i64_be(m, 1)
-        if kind == 73:
-            return self._insert(plan, m, lsn)
-        if kind == 85:
-            return self._update(plan, m, lsn)
-        return self._delete(plan, m, lsn)
+        try:
+            if kind == 73:
+                return self._insert(plan, m, lsn)
+            if kind == 85:
+                return self._update(plan, m, lsn)
+            return self._delete(plan, m, lsn)
+        except InexactKeyError as error:
+            self.inexact = str(error)
+            return INEXACT_KEY
 
     def _insert(self, plan: Plan, m: bytes, lsn: i64) -> i64:
         w = self._fresh(plan)
@@ -470,7 +480,7 @@ class Codec:
         if avro is not None:
             w.write(avro)
         elif not where:
-            raise ValueError("a key value that Avro cannot carry")
+            raise InexactKeyError(plan.names[i])
         elif plan.nullable[i]:
             w.truncate(len(w) - 1)
             w.append(0)

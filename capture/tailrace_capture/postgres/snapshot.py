@@ -15,9 +15,10 @@ from psycopg import pq, sql
 
 from tailrace_capture.postgres import catalog
 from tailrace_capture.postgres.catalog import Rows
-from tailrace_capture.postgres.pgoutput import Codec
+from tailrace_capture.postgres.pgoutput import Codec, InexactKeyError
 from tailrace_capture.postgres.plan import build_plan
 from tailrace_capture.postgres.replication import unavailable
+from tailrace_capture.postgres.stop import corrupt_row, inexact_key
 from tailrace_capture.postgres.visibility import PgSnapshot
 from tailrace_capture.source import ChunkRows, KeyOrder, TableFeed, TableMovedError
 from tailrace_log.frames import Clock, TopicBuffer
@@ -34,6 +35,15 @@ BIG_ROW_BYTES = 32 << 20  # a chunk is planned to stay below this
 
 def identifier(schema: TableSchema) -> sql.Identifier:
     return sql.Identifier(*schema.table)
+
+
+def _cancel_copy(connection: pq.abc.PGconn) -> None:
+    """Leave a COPY before its end, so that the session takes statements again."""
+    connection.get_cancel().cancel()
+    while connection.get_copy_data(0)[0] > 0:
+        pass
+    while connection.get_result() is not None:
+        pass
 
 
 class PgReader:
@@ -91,7 +101,14 @@ class PgReader:
         poll.register(connection.socket, select.POLLIN)
         rows = 0
         while True:
-            got = self._codec.copy(plan, connection.get_copy_data, tail, buffer, SLICE_BYTES)
+            try:
+                got = self._codec.copy(plan, connection.get_copy_data, tail, buffer, SLICE_BYTES)
+            except InexactKeyError as error:
+                _cancel_copy(connection)
+                raise inexact_key(table.schema.table, str(error)) from error
+            except (ValueError, IndexError) as error:
+                _cancel_copy(connection)
+                raise corrupt_row(table.schema.table, str(error)) from error
             rows += got if got >= 0 else -1 - got
             if got < 0:
                 break

@@ -21,6 +21,7 @@ from tailrace_capture.postgres.pgoutput import Codec
 from tailrace_capture.postgres.relations import Relations, signed
 from tailrace_capture.postgres.replication import POSTGRES_EPOCH_MICROS, ReplicationStream
 from tailrace_capture.postgres.spool import Spool
+from tailrace_capture.postgres.stop import inexact_key
 from tailrace_capture.postgres.visibility import PgSnapshot, widen
 from tailrace_capture.source import TableFeed, Transaction
 from tailrace_schemas import wire
@@ -306,6 +307,9 @@ class Stream:
                 ),
                 oid,
             )
+            return
+        if answer == pgoutput.INEXACT_KEY:
+            self._stop(schema.table, inexact_key(schema.table, self._codec.inexact), oid)
             return
         self._await_visible()
         self._codec.as_it_is = True
