@@ -162,6 +162,7 @@ def test_one_stopped_sink_does_not_stop_the_others(tmp_path: Path) -> None:
     play.run_until(lambda: play.starts("sink-b") == 3)
     assert play.starts("sink-a") == 1
     assert play.starts("capture") == 1
+    assert "sink-a stopped: LOST: gone; the other sinks go on" in play.display.sentences
     last = Play(tmp_path / "last", False, capture="run", sink_a="lost", sink_b="lost")
     assert last.supervisor.run() == 5
 
