@@ -47,6 +47,7 @@ R_INSTANT: Final = 21  # ISO 8601 with Z as `date time`, for targets that know n
 R_BITS_TEXT: Final = 22  # binary digits as text, where the target has no bit type so long
 R_VECTOR_HEX: Final = 23  # MySQL vector: its floats little-endian, as hex digits
 R_INSTANT_PG: Final = 24  # ISO 8601, years beyond four digits and before year 1 as Postgres reads them
+R_YEAR: Final = 25  # MySQL: four digits, since '0' means the year 2000 there
 
 # How text is made safe.
 Q_RAW: Final = 0

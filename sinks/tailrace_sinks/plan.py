@@ -61,6 +61,7 @@ _MYSQL_KINDS: dict[Kind, int] = {
     "array": envelope.R_ARRAY_JSON,
     "geometry": envelope.R_GEO_MY,
     "timestamp_tz": envelope.R_INSTANT,
+    "year": envelope.R_YEAR,
 }
 MYSQL_TSV = Dialect(envelope.Q_TSV, _MYSQL_KINDS)
 MYSQL_SQL = Dialect(envelope.Q_SQL, _MYSQL_KINDS)
