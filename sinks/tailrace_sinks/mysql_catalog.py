@@ -133,10 +133,17 @@ def _bare(text: str) -> str:
     return {"integer": "int", "json": "longtext", "numeric": "decimal"}.get(bare, bare)
 
 
+def _bare_collation(spelled: str) -> str | None:
+    return spelled.rpartition(" COLLATE ")[2] if " COLLATE " in spelled else None
+
+
 def _retype(target: TargetTable, before: str, column: Column, type_of: TypeOf) -> list[str]:
     """None where the target's type is neither the one before nor the new one: someone has chosen it."""
     now, type_ = target.columns.get(column.name), type_of(column)
-    if now is None or same_type(type_, now.type) or not same_type(before, now.type):
+    if now is None or not same_type(before, now.type):
+        return []
+    recollated = _bare_collation(type_) != _bare_collation(before) == now.collation
+    if same_type(type_, now.type) and not recollated:
         return []
     null = "NULL" if now.nullable else "NOT NULL"
     return [f"ALTER TABLE {quoted(target.table)} MODIFY {quote(column.name)} {type_} {null}"]

@@ -78,6 +78,7 @@ def postgres_texts(url: str, number: int) -> list[tuple[int, str | None]]:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.case("A14", "A15", verdict="=", on="POSTGRES18")
 def test_postgres_values_are_the_same_in_postgres(postgres_database: Databases, tmp_path: Path) -> None:
     source, target = postgres_database("POSTGRES18"), postgres_database("POSTGRES18")
     with psycopg.connect(source, autocommit=True) as c:
@@ -182,6 +183,7 @@ def with_progress(url: str) -> str:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["MARIADB118", "MYSQL80"])
+@pytest.mark.case("A2", "A5", verdict="=")
 def test_mysql_values_are_the_same_in_a_server_of_their_kind(
     name: str, mysql_database: Databases, tmp_path: Path
 ) -> None:
@@ -239,6 +241,7 @@ def test_mysql_values_in_postgres(
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("policy", ["stop", "null"])
+@pytest.mark.case("A2", verdict="null or STOP(ZERO_DATE)", on="MARIADB118")
 def test_a_zero_date_stops_or_becomes_null_in_postgres(
     policy: str, mysql_database: Databases, postgres_database: Databases, tmp_path: Path
 ) -> None:

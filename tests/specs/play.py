@@ -54,7 +54,7 @@ class Place:
     def _connect(self) -> Any:
         if self.is_postgres:
             connection = psycopg.connect(self.url, autocommit=True)
-            connection.execute("SET timezone = 'UTC'")
+            connection.execute("SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'")
             return connection
         where = parse_database_url(self.url)
         return pymysql.connect(
@@ -97,7 +97,8 @@ class Place:
     def _text(self, column: str) -> str:
         if self.is_postgres:
             return f'"{column}"::text'
-        return f"hex(`{column}`)" if column in self._plain else f"hex(concat('', `{column}`))"
+        name = "`" + column.replace("`", "``") + "`"
+        return f"hex({name})" if column in self._plain else f"hex(concat('', {name}))"
 
 
 @dataclass(slots=True)
@@ -143,7 +144,7 @@ def _short(value: object) -> str:
 
 
 def _told_short(event: Event) -> Event:
-    return {name: _plain(event[name]) for name in ("marker", "op", "key", "after") if name in event}
+    return {name: _plain(event[name]) for name in ("marker", "code", "op", "key", "after") if name in event}
 
 
 def _differences(where: str, want: list[Event], have: list[Event], any_order: bool) -> Iterator[str]:
@@ -156,7 +157,7 @@ def _differences(where: str, want: list[Event], have: list[Event], any_order: bo
     for wanted, seen in zip(want, have, strict=True):
         part = {name: seen.get(name) for name in wanted}
         if json.dumps(part) != json.dumps(wanted):
-            yield f"{where}:\n  expected {_short(wanted)}\n  was      {_short(part)}"
+            yield f"{where}:\n  expected {_short(wanted)}\n  was      {_short(_told_short(seen) | part)}"
 
 
 def _plain(value: Any) -> Any:
@@ -190,6 +191,7 @@ def played(version: str, specs: list[Spec], folder: Path) -> Iterator[Play]:
             _capture(version, source, specs, log, folder)
             told = list(_told(log))
             for target, limits in zip(targets, (Limits(), Limits(rows=1)), strict=True):
+                _run_all(target, version, specs, "target")
                 _apply(log, source, target, limits)
         finally:
             log.close()
@@ -208,21 +210,24 @@ def _capture(version: str, source: Place, specs: list[Spec], log: EmbeddedLog, f
     def made() -> Source:
         return postgres_source(source.url, folder / "spool") if source.is_postgres else mysql_source(source.url)
 
-    def run_all(phase: str, wait: Callable[[], None]) -> None:
-        for spec in specs:
-            for step in spec.script(version).steps[phase]:
-                _run(source, spec, step, wait)
-        source.close()
-
     source.run(f"CREATE TABLE {FENCE} (id int PRIMARY KEY)")
-    run_all("load", lambda: None)
+    _run_all(source, version, specs, "load")
     with running_capture(made(), log) as capture:
         wait_until(lambda: _is_loaded(capture), 60, "the load is done")
-        run_all("stream", lambda: _catch_up(source, log, capture))
+        _run_all(source, version, specs, "stream", lambda: _catch_up(source, log, capture))
         _catch_up(source, log, capture)
-    run_all("down", lambda: None)
+    _run_all(source, version, specs, "down")
     with running_capture(made(), log, until_current=True) as capture:
         wait_until(lambda: not capture.thread.is_alive(), 60, "the log is current")
+
+
+def _run_all(
+    place: Place, version: str, specs: list[Spec], phase: str, wait: Callable[[], None] = lambda: None
+) -> None:
+    for spec in specs:
+        for step in spec.script(version).steps[phase]:
+            _run(place, spec, step, wait)
+    place.close()
 
 
 def _run(source: Place, spec: Spec, step: Step, wait: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from cases.catalogue import VERSIONS, Case
 from cases.marks import HEAD
 
-PHASES = ("load", "stream", "down")
+PHASES = ("load", "target", "stream", "down")
 _ON = re.compile(r"-- on (.+)")
 _ONLY = re.compile(r"\[([A-Z0-9 ]+)\] ")
 _SESSION = re.compile(r"@(\w+) ")
