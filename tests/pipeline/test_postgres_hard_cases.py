@@ -159,3 +159,51 @@ def test_a_row_filter_or_column_list_stops_and_its_remedy_clears_it(
         run(url, f"ALTER PUBLICATION {name} DROP TABLE a")
         drain(url, log, tmp_path)
         equal(url, log, "a")
+
+
+@VERSIONS
+@pytest.mark.case("E2", verdict="=")
+def test_a_transaction_older_than_the_slot_comes_once(
+    version: str, postgres_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    url, log = postgres_database(version), EmbeddedLog(tmp_path / "log.db", "t")
+    run(url, "CREATE TABLE a (id int PRIMARY KEY, v int)", "INSERT INTO a VALUES (1, 1), (2, 2)")
+    with psycopg.connect(url) as writer, psycopg.connect(url, autocommit=True) as other:
+        writer.execute("INSERT INTO a VALUES (3, 3)")
+        writer.execute("UPDATE a SET v = 9 WHERE id = 1")
+        writer.execute("DELETE FROM a WHERE id = 2")
+
+        def slot_is_begun() -> bool:
+            query = "SELECT FROM pg_replication_slots WHERE database = current_database()"
+            return bool(other.execute(query.encode()).fetchall())
+
+        def commit_late() -> None:
+            wait_until(slot_is_begun, 30, "the slot waits for the transaction")
+            writer.commit()
+
+        drain(url, log, tmp_path, commit_late)
+    equal(url, log, "a")
+
+
+@VERSIONS
+@pytest.mark.case("G4", verdict="=")
+def test_the_slot_goes_on_while_only_other_tables_are_written(
+    version: str, postgres_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    url, log = postgres_database(version), EmbeddedLog(tmp_path / "log.db", "t")
+    run(url, "CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE other (id int)")
+    source = postgres_source(url, tmp_path / "spool", tables=("public.a",))
+    with psycopg.connect(url, autocommit=True) as connection, running_capture(source, log) as capture:
+        wait_until(lambda: any(t.state == "streaming" for t in capture.status.tables.values()), 30, "it streams")
+        connection.execute("INSERT INTO other SELECT generate_series(1, 1000)")
+        row = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+        assert row is not None
+
+        def has_passed() -> bool:
+            query = (
+                f"SELECT FROM pg_replication_slots WHERE database = current_database()"
+                f" AND confirmed_flush_lsn >= '{row[0]}'"
+            )
+            return bool(connection.execute(query.encode()).fetchall())
+
+        wait_until(has_passed, 60, "the slot has passed what others wrote")

@@ -1,4 +1,4 @@
--- case I3: =
+-- case I2 I3: =
 -- on P
 -- The target's sessions live in another zone and write dates in another way.
 CREATE TABLE i3 (id int PRIMARY KEY, ts timestamptz, d date, t timestamp, ttz timetz);
@@ -8,3 +8,4 @@ DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Tokyo''', cu
 -- stream
 INSERT INTO i3 SELECT id + 1, ts, d, t, ttz FROM i3;
 UPDATE i3 SET ts = '2024-10-27 01:30:00+00', d = '2024-05-06' WHERE id = 1;
+INSERT INTO i3 (id, ts) VALUES (3, '2024-11-03 05:30:00+00'), (4, '2024-11-03 06:30:00+00'), (5, '2024-11-03 01:30:00-04'), (6, '2024-03-10 02:30:00-05');

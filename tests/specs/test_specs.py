@@ -27,8 +27,13 @@ def _file(spec: Spec) -> str:
     return f"tests/specs/{spec.name}.sql"
 
 
+# Versions between these say nothing else as a rule.
+QUICK = ("POSTGRES14", "POSTGRES18", "MYSQL80", "MARIADB118")
+
+
 def _param(version: str) -> object:
-    marks = [pytest.mark.case(*s.cases, verdict=s.verdict, file=_file(s)) for s in SPECS if version in s.versions]
+    marks = [] if version in QUICK else [pytest.mark.slow]
+    marks += [pytest.mark.case(*s.cases, verdict=s.verdict, file=_file(s)) for s in SPECS if version in s.versions]
     return pytest.param(version, marks=marks, id=version)
 
 

@@ -149,8 +149,8 @@ def portable(column: Column, text: str) -> str | None:
 
 
 def _partitions_changed(old: Layout, now: Layout) -> bool:
-    """Rows came or went with a partition, of which the stream says nothing (it speaks of the root only). A leaf with new
-    files was truncated or written anew; nothing tells which."""
+    """Rows came or went with a partition, of which the stream says nothing: it speaks of the root only. A leaf with
+    new files was truncated or written anew; nothing tells which."""
     before = dict(old.files)
     return any(before[leaf] != node if leaf in before else leaf in now.attached for leaf, node in now.files)
 
