@@ -159,11 +159,12 @@ WITH leaves (root, leaf, node) AS (
 
 # A leaf was attached, with the rows it had, when one of the links between it and its root is younger than itself; when
 # both are of one transaction, CREATE TABLE … PARTITION OF makes the link two commands later, ATTACH more (14 to 18).
+# One that is still without a page brought no rows.
 _FILES = (
     _LEAVES
     + """
 SELECT root, json_agg(json_build_array(leaf::bigint, node::bigint)), bool_or(leaf <> root),
-  coalesce(array_agg(leaf::bigint) FILTER (WHERE leaf <> root AND EXISTS (
+  coalesce(array_agg(leaf::bigint) FILTER (WHERE leaf <> root AND pg_relation_size(leaf) > 0 AND EXISTS (
     SELECT FROM pg_partition_ancestors(leaf) a(step) JOIN pg_inherits i ON i.inhrelid = a.step
     JOIN pg_type t ON t.typrelid = leaf
     WHERE age(i.xmin) < age(t.xmin)
