@@ -6,7 +6,7 @@ SOURCES := schemas log capture sinks tailrace
 CODECS := $(shell sed -n 's/^    "\(.*\.py\)",$$/\1/p' setup.py)
 WORKERS ?= 2
 
-.PHONY: build demo lint test bench clean
+.PHONY: build demo lint test test-cases bench clean
 
 build: $(VENV)/.dev
 
@@ -42,6 +42,11 @@ lint: build
 test: build
 	tests/bed/install.sh
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-cases: build
+	tests/bed/install.sh
+	$(BIN)/python -m pytest -n $(WORKERS) -m case --cases build/cases.json; ended=$$?; \
+	PYTHONPATH=tests $(BIN)/python -m cases build/cases.json && exit $$ended
 
 bench: build
 	tests/bed/install.sh POSTGRES18 MARIADB118 MYSQL80 KAFKA REGISTRY

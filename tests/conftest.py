@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 
-pytest_plugins = ["fix_servers"]
+pytest_plugins = ["fix_servers", "cases.plugin"]
 
 SEED = "TAILRACE_TEST_SEED"
 

@@ -94,10 +94,11 @@ def run_capture(
     """
     deadline = time.monotonic() + settings.connect_timeout
     pause = 0.2
-    started = False
+    started, first = False, True
     while not stop.is_set():
+        run = _Run(source, event_log, settings, stop, status, first=first)
         try:
-            if _Run(source, event_log, settings, stop, status, first=not started).go():
+            if run.go():
                 return
             started, pause = True, 0.2
         except (RetryableError, RefusedError) as error:
@@ -113,6 +114,7 @@ def run_capture(
         except TailraceError as error:
             error.position = error.position or status.position or None
             raise
+        first = first and not run.wrote
     status.state = "stopped"
 
 
@@ -129,9 +131,10 @@ class _Run:
         *,
         first: bool,
     ) -> None:
-        """`first`: the process has just been started, by a person or after a crash: stopped tables are tried again."""
+        """`first`: the process has just been started, by a person or after a crash: stopped tables are tried again. It
+        holds until a run has written something: one that broke off before has tried nothing."""
         self._source, self._log, self._settings, self._stop, self._status = source, event_log, settings, stop, status
-        self._first = first
+        self._first, self.wrote = first, False
 
     def go(self) -> bool:
         """True when the work is done (told to stop, or current)."""
@@ -227,6 +230,7 @@ class _Run:
         self, feed: Feed, planner: LoadPlanner, publisher: Publisher, target: Position | None, resume: Resume
     ) -> bool:
         publisher.start()
+        resumed = publisher.seq
         watcher = threading.Thread(
             target=self._watch, args=(feed, planner, publisher, target), name="watch", daemon=True
         )
@@ -250,6 +254,7 @@ class _Run:
             planner.close()
             publisher.close(0)
             watcher.join(5)
+            self.wrote = publisher.seq != resumed
             self._show(feed, planner, publisher)
         return True
 

@@ -111,7 +111,7 @@ def _widened(old: TableSchema, new: TableSchema, names: Mapping[str, str]) -> li
         if names[before.name] not in _names(new):
             continue
         after = new.column(names[before.name])
-        if (before.type, before.native) != (after.type, after.native):
+        if (before.type, before.native, before.collation) != (after.type, after.native, after.collation):
             out.append(RetypeColumn(before, after))
         if after.nullable and not before.nullable:
             out.append(AllowNull(after.name))

@@ -27,7 +27,7 @@ from tailrace_sinks.sink import SinkConfig
 
 OP_UPSERT, OP_DELETE, OP_FIRST_SET = 0, 1, 2
 DUPLICATE = (1062, 1586)
-_EXACT_NUMBERS = (envelope.R_INT, envelope.R_DECIMAL, envelope.R_NUMBER)
+_EXACT_NUMBERS = (envelope.R_INT, envelope.R_DECIMAL, envelope.R_NUMBER, envelope.R_YEAR)
 
 
 class Parking(Protocol):

@@ -5,7 +5,7 @@ Each commits implicitly, so each is a step of its own; none does anything where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_sinks.evolution import (
@@ -19,7 +19,7 @@ from tailrace_sinks.evolution import (
 )
 from tailrace_sinks.key_rules import KeyFacts, compares_bytes
 from tailrace_sinks.mysql_session import Session, TargetTable, literal, quote, quoted
-from tailrace_sinks.mysql_types import Flavor
+from tailrace_sinks.mysql_types import Flavor, key_length
 
 TypeOf = Callable[[Column], str]
 
@@ -67,8 +67,14 @@ def create_table(schema: TableSchema, target: TableId, type_of: TypeOf) -> str:
         for c in schema.columns
     ]
     if schema.key:
-        parts.append(f"PRIMARY KEY ({', '.join(quote(name) for name in schema.key)})")
+        parts.append(_primary_key({c.name: type_of(c) for c in schema.key_columns}))
     return f"CREATE TABLE IF NOT EXISTS {quoted(target)} ({', '.join(parts)}) ENGINE = InnoDB CHARACTER SET utf8mb4"
+
+
+def _primary_key(types: Mapping[str, str]) -> str:
+    """`types`: the key's columns in its order, as spelled."""
+    names = [f"{quote(name)}{key_length(type_, len(types))}" for name, type_ in types.items()]
+    return f"PRIMARY KEY ({', '.join(names)})"
 
 
 def before_batch(target: TargetTable, operations: list[Operation], type_of: TypeOf) -> list[str]:
@@ -127,10 +133,17 @@ def _bare(text: str) -> str:
     return {"integer": "int", "json": "longtext", "numeric": "decimal"}.get(bare, bare)
 
 
+def _bare_collation(spelled: str) -> str | None:
+    return spelled.rpartition(" COLLATE ")[2] if " COLLATE " in spelled else None
+
+
 def _retype(target: TargetTable, before: str, column: Column, type_of: TypeOf) -> list[str]:
     """None where the target's type is neither the one before nor the new one: someone has chosen it."""
     now, type_ = target.columns.get(column.name), type_of(column)
-    if now is None or same_type(type_, now.type) or not same_type(before, now.type):
+    if now is None or not same_type(before, now.type):
+        return []
+    recollated = _bare_collation(type_) != _bare_collation(before) == now.collation
+    if same_type(type_, now.type) and not recollated:
         return []
     null = "NULL" if now.nullable else "NOT NULL"
     return [f"ALTER TABLE {quoted(target.table)} MODIFY {quote(column.name)} {type_} {null}"]
@@ -141,5 +154,7 @@ def _change_key(target: TargetTable, old: tuple[str, ...], new: tuple[str, ...])
         return []
     parts = ["DROP PRIMARY KEY"] if target.primary else []
     if new:
-        parts.append(f"ADD PRIMARY KEY ({', '.join(quote(name) for name in new)})")
+        # A column that this very change adds has a type that an index takes.
+        found = {name: target.columns.get(name) for name in new}
+        parts.append("ADD " + _primary_key({name: column.type if column else "" for name, column in found.items()}))
     return [f"ALTER TABLE {quoted(target.table)} {', '.join(parts)}"] if parts else []

@@ -25,6 +25,7 @@ _NATIVE = re.compile(
     re.IGNORECASE,
 )
 _MARIADB_ONLY = ("uuid", "inet4", "inet6")
+_LONG = re.compile(r"(varchar|varbinary|(?:tiny|medium|long)?(?:text|blob))\b(?:\((\d+)\))?", re.IGNORECASE)
 _TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
 
 _PLAIN = {
@@ -82,6 +83,21 @@ def mysql_type(column: Column, schema: TableSchema, flavor: Flavor) -> str:
     type_ = _by_meaning(column.type, in_key, max(widest, default=1))
     text = type_.startswith(("varchar", "longtext", "char"))
     return f"{type_} CHARACTER SET utf8mb4 COLLATE {flavor.exact_collation}" if text else type_
+
+
+def key_length(type_: str, parts: int) -> str:
+    """`(n)` after a key column of a type too long to be in an index whole, of `parts` columns; else empty.
+
+    As much as an index holds: a source of the family has a shorter one, so that what differs there differs here.
+    """
+    match = _LONG.match(type_)
+    if match is None:
+        return ""
+    word, declared = match.group(1).lower(), int(match.group(2) or 0)
+    most = (KEY_BYTES if word.endswith(("blob", "binary")) else KEY_CHARACTERS) // parts
+    if word.startswith("tiny"):
+        most = min(most, 255 if word == "tinyblob" else 63)
+    return "" if declared and declared <= most else f"({most})"
 
 
 def _native(column: Column, flavor: Flavor) -> str:

@@ -198,10 +198,22 @@ def put_decimal(w: BytesWriter, data: bytes, at: i64, n: i64, scale: i64) -> Non
 def big_decimal(unscaled: bytes, scale: int) -> bytes:
     value = int.from_bytes(unscaled, "big", signed=True)
     if scale <= 0:
-        return str(value * 10**-scale).encode()
-    digits = str(abs(value)).rjust(scale + 1, "0")
-    sign = "-" if value < 0 else ""
+        value *= 10**-scale
+    sign, digits = "-" if value < 0 else "", digits_of(abs(value))
+    if scale <= 0:
+        return f"{sign}{digits}".encode()
+    digits = digits.rjust(scale + 1, "0")
     return f"{sign}{digits[:-scale]}.{digits[-scale:]}".encode()
+
+
+def digits_of(value: int) -> str:
+    """str() of any length from 0 up: Python refuses more than 4300 digits at once (sys.set_int_max_str_digits)."""
+    bits: i64 = value.bit_length()
+    if bits < 13_000:
+        return str(value)
+    places = bits * 3 // 20  # about half of the digits
+    high, low = divmod(value, 10**places)
+    return digits_of(high) + digits_of(low).rjust(places, "0")
 
 
 def float_text(value: float) -> bytes:
@@ -387,10 +399,10 @@ def put_rare(w: BytesWriter, r: Reader, plan: Plan, i: i64, op: i64, param: i64,
             put_hex(w, data, r.at, r.at + 4 * n)
             r.at += 4 * n
             n = r.block()
-    elif op == R_YEAR:
-        put_padded(w, r.long(), 4)
     elif op in (R_EWKB, R_GEO_MY):
         put_geometry(w, r, op, quoting)
+    elif op == R_YEAR:
+        put_padded(w, r.long(), 4)
     elif op == R_INSTANT:
         n = r.length()
         text = data[r.at : r.at + n].replace(b"T", b" ").replace(b"Z", b"")

@@ -296,6 +296,7 @@ def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -
     assert caught.value.code == "LOG_PATH"
 
 
+@pytest.mark.case("K7", verdict="STOP(LOG_DAMAGED)")
 def test_a_damaged_batch_is_found_before_it_is_applied(tmp_path: Path, stack: ExitStack, seed: int) -> None:
     path = tmp_path / "log.db"
     log = a_log(path, stack)

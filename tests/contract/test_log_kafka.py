@@ -168,6 +168,7 @@ def test_the_commit_record_of_an_aborted_log_transaction_does_not_exist(
     assert writer.open() == reader.commits(-1, 10, 10)
 
 
+@pytest.mark.case("K7", verdict="=")
 def test_records_of_a_foreign_producer_are_ignored_and_counted(prefix: str, stack: ExitStack) -> None:
     settings = shared_kafka_settings(prefix)
     topic = f"{prefix}.public.t"
@@ -279,6 +280,7 @@ def replace_range(base: CommitRecord, announced: Range) -> CommitRecord:
     return CommitRecord(base.seq, base.pipeline, base.kind, {}, base.position, ranges=(announced,))
 
 
+@pytest.mark.case("G5", verdict="STOP(OFFSET_LOST)")
 def test_records_removed_by_retention_are_lost(prefix: str, stack: ExitStack) -> None:
     settings = shared_kafka_settings(prefix)
     topic = f"{prefix}.public.t"
@@ -303,6 +305,7 @@ def recreate(settings: KafkaSettings, topic: str) -> None:
     wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, f"{topic} is deleted")
 
 
+@pytest.mark.case("G5", verdict="STOP(OFFSET_LOST)")
 def test_a_data_topic_made_again_is_noticed_by_the_reader(prefix: str, stack: ExitStack) -> None:
     settings = shared_kafka_settings(prefix)
     topic = f"{prefix}.public.t"
@@ -632,6 +635,7 @@ def test_data_topics_of_our_sinks_cannot_be_compacted(prefix: str) -> None:
 # ---- registry
 
 
+@pytest.mark.case("K8", verdict="STOP(SCHEMA)")
 def test_an_incompatible_schema_stops_with_the_registered_one_named(prefix: str) -> None:
     settings = shared_kafka_settings(prefix)
     registry, subject = KafkaLog(settings).registry, f"{prefix}-value"

@@ -18,6 +18,7 @@ POINTS = ("sink.taken", "sink.step", "sink.before_commit", "sink.after_commit")
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118", "MYSQL80"])
+@pytest.mark.case("D18", verdict="=")
 def test_kills_around_schema_changes_leave_the_table_right(name: str, tmp_path: Path) -> None:
     with harness(name) as target:
         log = EmbeddedLog(tmp_path / "log.db", "conform")

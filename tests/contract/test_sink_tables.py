@@ -25,6 +25,7 @@ def is_postgres(world: World) -> bool:
     return isinstance(world.harness, PostgresHarness)
 
 
+@pytest.mark.case("K9", verdict="=")
 def test_a_generated_column_of_the_target_computes_for_itself(world: World) -> None:
     t, s = world.table("t"), world.stream
     world.harness.execute(

@@ -80,6 +80,7 @@ def test_an_unreachable_target_is_worth_another_try(url: str) -> None:
 
 
 @BOTH
+@pytest.mark.case("K9", verdict="STOP(ROW_REJECTED)")
 def test_a_value_too_long_is_rejected_with_its_column_and_without_the_value(name: str) -> None:
     with world_of(name) as world:
         t, s = world.table("t"), world.stream
@@ -223,6 +224,7 @@ def test_a_role_without_rights_gets_every_finding_with_its_statement() -> None:
 
 
 @BOTH
+@pytest.mark.case("C15", verdict="=")
 def test_readers_see_a_transaction_over_several_tables_whole_or_not(name: str) -> None:
     """Two tables whose sum never changes, watched while transfers are applied."""
     with world_of(name) as world:

@@ -34,7 +34,7 @@ MYSQL_VALUES: list[tuple[str, list[str]]] = [
     ("bit(1)", ["b'1'", "b'0'"]),
     ("bit(10)", ["b'1000000101'"]),
     ("bit(64)", ["b'1000000000000000000000000000000000000000000000000000000000000001'"]),
-    ("year", ["2024", "1901"]),
+    ("year", ["2024", "1901", "0"]),
     ("date", ["'2024-02-29'", "'1000-01-01'", "'9999-12-31'"]),
     ("datetime", ["'2024-02-29 01:02:03'"]),
     ("datetime(3)", ["'2024-02-29 01:02:03.004'"]),
@@ -110,6 +110,7 @@ def with_progress(url: str) -> str:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("name", "values"), [("MARIADB118", ZERO_DATES), ("MYSQL80", ZERO_DATES + MYSQL_VALUES)])
+@pytest.mark.case("A2", "A5", verdict="=")
 def test_mysql_values_are_the_same_in_a_server_of_their_kind(
     name: str, values: list[tuple[str, list[str]]], mysql_database: Databases, tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ def test_mysql_values_in_postgres(
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("policy", ["stop", "null"])
+@pytest.mark.case("A2", verdict="null or STOP(ZERO_DATE)", on="MARIADB118")
 def test_a_zero_date_stops_or_becomes_null_in_postgres(
     policy: str, mysql_database: Databases, postgres_database: Databases, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ def _read_view_is_old(session: Session) -> bool:
 
 
 @pytest.mark.parametrize("server", ["MYSQL80", "MARIADB118"])
+@pytest.mark.case("B15", verdict="=")
 def test_children_of_a_parent_deleted_between_their_chunks_go_too(
     server: str, postgres_database: Callable[[str], str], tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def run_sql(url: str, *statements: str) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("sink", [{}, {"consistency": "key", "connections": 2}], ids=["transaction", "key"])
+@pytest.mark.case("K9", verdict="DLQ", on="POSTGRES18")
 def test_what_the_target_refuses_is_set_aside_and_the_run_ends_with_1(
     postgres_database: Callable[[str], str], tmp_path: Path, sink: dict[str, object]
 ) -> None:

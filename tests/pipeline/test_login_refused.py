@@ -91,6 +91,7 @@ def test_check_and_run_name_both_refusals_as_findings_and_tail_ends_at_once(
 
 
 @pytest.mark.parametrize("name", ["MYSQL80", "MARIADB118"])
+@pytest.mark.case("K4", verdict="STOP(REFUSED)")
 def test_a_refused_mysql_login_ends_each_process_at_once(
     name: str, mysql_database: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_ca_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "sslrootcert /nowhere/ca.crt cannot be read" in ended.err
 
 
+@pytest.mark.case("K4", verdict="STOP(REFUSED)", on="POSTGRES18")
 def test_a_password_changed_while_running_is_said_and_waited_for(server: PrivateServer, tmp_path: Path) -> None:
     source, target = url_of(server, "cdc:one", "s"), url_of(server, "writer:one", "t")
 

@@ -41,6 +41,7 @@ def _play(source: str, target: str, log: str, folder: Path, seed: int, scale: Sc
 
 
 @pytest.mark.parametrize(("source", "target", "log"), SLICE)
+@pytest.mark.case("B2", "B12", "C8", "E1", "E6", "E12", verdict="=")
 def test_load_under_changes_and_kills_arrives_exactly_once(
     source: str, target: str, log: str, tmp_path: Path, seed: int
 ) -> None:

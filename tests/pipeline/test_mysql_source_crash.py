@@ -48,6 +48,7 @@ def orders(log: EmbeddedLog) -> list[tuple[str, int]]:
 
 
 @FAMILY
+@pytest.mark.case("C7", "C8", "E6", "E12", verdict="=")
 def test_a_capture_that_dies_again_and_again_neither_loses_nor_doubles(
     name: str, mysql_database: Fresh, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def key_values(random: Random, mariadb: bool) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("name", MYSQL_FAMILY_NAMES)
+@pytest.mark.case("B9", "B11", verdict="=")
 def test_a_key_belongs_to_the_chunk_that_reads_it(name: str, seed: int, mysql_database: Callable[[str], str]) -> None:
     random = Random(f"{seed} keys {name}")
     url = mysql_database(name)

@@ -33,6 +33,7 @@ def test_a_source_as_it_should_be_has_no_errors(name: str, mysql_database: Calla
 
 
 @FAMILY
+@pytest.mark.case("K1", verdict="STOP(PREFLIGHT)")
 def test_all_wrong_settings_are_named_at_once_and_their_statements_clear_them(name: str) -> None:
     config = "binlog_format=STATEMENT\nbinlog_row_image=MINIMAL\nbinlog_row_metadata=MINIMAL\nsync_binlog=0"
     if name in MARIADB_NAMES:
@@ -60,6 +61,7 @@ def test_a_server_without_binary_log_can_only_be_loaded(name: str) -> None:
 
 
 @FAMILY
+@pytest.mark.case("K3", verdict="STOP(PREFLIGHT)")
 def test_missing_rights_are_named_with_the_grant_that_gives_them(
     name: str, mysql_database: Callable[[str], str]
 ) -> None:

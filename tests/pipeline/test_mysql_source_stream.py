@@ -82,6 +82,7 @@ def stopped(log: EmbeddedLog, table: str) -> str:
 
 
 @MYSQL
+@pytest.mark.case("C10", verdict="=")
 def test_rows_of_compressed_transactions_arrive(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -100,6 +101,7 @@ def test_rows_of_compressed_transactions_arrive(
 
 
 @MARIADB
+@pytest.mark.case("C10", verdict="=")
 def test_compressed_rows_and_statements_of_mariadb_arrive(name: str, log: EmbeddedLog, open_sql: Any) -> None:
     with private_server(name, config="log_bin_compress=ON\nlog_bin_compress_min_len=10") as server:
         sql = open_sql(server.url)
@@ -118,6 +120,7 @@ def test_compressed_rows_and_statements_of_mariadb_arrive(name: str, log: Embedd
 
 
 @MYSQL
+@pytest.mark.case("A7", verdict="=")
 def test_partial_json_updates_become_whole_documents(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -153,6 +156,7 @@ def test_partial_json_updates_become_whole_documents(
 
 
 @FAMILY
+@pytest.mark.case("K2", verdict="STOP(STATEMENT_DML)")
 def test_a_change_in_statement_format_stops_its_table_only(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -198,6 +202,7 @@ def test_a_statement_that_may_change_any_table_stops_the_capture_and_its_place_i
 
 
 @FAMILY
+@pytest.mark.case("K2", verdict="STOP(PARTIAL_IMAGE)")
 def test_a_partial_row_image_stops_its_table_only(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -225,6 +230,7 @@ def test_a_partial_row_image_stops_its_table_only(
 
 
 @FAMILY
+@pytest.mark.case("C1", "C2", verdict="=")
 def test_only_kept_rows_of_savepoints_arrive(name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any) -> None:
     url = mysql_database(name)
     sql = open_sql(url)
@@ -270,6 +276,7 @@ def test_rows_rolled_back_beside_tables_without_transactions_do_not_arrive(
 
 
 @FAMILY
+@pytest.mark.case("C6", verdict="=")
 def test_rows_of_xa_transactions_arrive_at_their_commit(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -304,6 +311,7 @@ def test_rows_of_xa_transactions_arrive_at_their_commit(
 
 
 @FAMILY
+@pytest.mark.case("C6", verdict="=")
 def test_an_xa_transaction_prepared_before_the_first_start_arrives(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -319,6 +327,7 @@ def test_an_xa_transaction_prepared_before_the_first_start_arrives(
 
 
 @FAMILY
+@pytest.mark.case("D6", "D7", "D8", verdict="=")
 def test_truncate_rename_and_drop_take_effect_in_order(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -368,6 +377,7 @@ def test_rows_of_a_table_that_is_replaced_by_a_query_arrive(
 
 
 @FAMILY
+@pytest.mark.case("A6", "D3", "D4", verdict="=")
 def test_each_event_is_read_by_the_layout_of_its_time(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -412,6 +422,7 @@ def test_each_event_is_read_by_the_layout_of_its_time(
 )
 @pytest.mark.parametrize("down", [False, True])
 @pytest.mark.parametrize("name", ["MYSQL80", "MARIADB118"])
+@pytest.mark.case("D3", "D5", "D14", verdict="=")
 def test_what_a_change_does_to_rows_without_an_event_is_loaded_again(
     name: str, change: str, down: bool, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -426,6 +437,7 @@ def test_what_a_change_does_to_rows_without_an_event_is_loaded_again(
 
 
 @FAMILY
+@pytest.mark.case("D2", verdict="=")
 def test_a_new_column_that_fills_old_rows_loads_the_table_again(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -441,6 +453,7 @@ def test_a_new_column_that_fills_old_rows_loads_the_table_again(
 
 
 @FAMILY
+@pytest.mark.case("C12", verdict="=")
 def test_rotation_inside_a_stream_loses_nothing(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -456,6 +469,7 @@ def test_rotation_inside_a_stream_loses_nothing(
 
 
 @FAMILY
+@pytest.mark.case("A2", verdict="STOP(ZERO_DATE)")
 def test_zero_and_partial_dates_travel_as_text(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -488,6 +502,7 @@ def test_zero_and_partial_dates_travel_as_text(
 
 
 @FAMILY
+@pytest.mark.case("A2", verdict="STOP(ZERO_DATE)")
 def test_a_key_that_cannot_be_carried_stops_its_table_in_the_load(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -501,6 +516,7 @@ def test_a_key_that_cannot_be_carried_stops_its_table_in_the_load(
 
 
 @FAMILY
+@pytest.mark.case("D13", "E17", verdict="=")
 def test_truncates_and_rewrites_under_the_load_leave_the_sources_rows(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:
@@ -547,6 +563,7 @@ def test_keyless_tables_are_loaded_and_streamed(
 
 
 @MYSQL
+@pytest.mark.case("H7", verdict="=")
 def test_a_server_without_gtids_goes_by_file_and_position(name: str, log: EmbeddedLog, open_sql: Any) -> None:
     with private_server(name, config="gtid-mode=OFF\nenforce-gtid-consistency=OFF") as server:
         sql = open_sql(server.url)
@@ -580,6 +597,7 @@ def test_a_killed_server_is_read_on_where_it_stood(name: str, log: EmbeddedLog, 
 
 
 @FAMILY
+@pytest.mark.case("G1", verdict="STOP(LOG_LOST)")
 def test_purged_history_is_named(name: str, log: EmbeddedLog, open_sql: Any) -> None:
     with private_server(name) as server:
         sql = open_sql(server.url)
@@ -594,6 +612,7 @@ def test_purged_history_is_named(name: str, log: EmbeddedLog, open_sql: Any) -> 
 
 
 @FAMILY
+@pytest.mark.case("G6", verdict="STOP(SOURCE_BEHIND)")
 def test_a_source_that_lacks_what_the_log_holds_is_refused(name: str, log: EmbeddedLog, open_sql: Any) -> None:
     with private_server(name) as server:
         sql = open_sql(server.url)
@@ -607,6 +626,7 @@ def test_a_source_that_lacks_what_the_log_holds_is_refused(name: str, log: Embed
         assert caught.value.code == "SOURCE_BEHIND"
 
 
+@pytest.mark.case("C11", verdict="=", on="MYSQL9")
 def test_tagged_gtids_are_kept_in_the_position(mysql_database: Fresh, log: EmbeddedLog, open_sql: Any) -> None:
     url = mysql_database("MYSQL9")
     sql = open_sql(url)
@@ -628,6 +648,7 @@ def test_tagged_gtids_are_kept_in_the_position(mysql_database: Fresh, log: Embed
 
 
 @FAMILY
+@pytest.mark.case("B9", "D15", verdict="=")
 def test_odd_names_and_collations_need_no_parser(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
 ) -> None:

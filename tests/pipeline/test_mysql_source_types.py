@@ -261,6 +261,7 @@ def check_events(sql: Sql, schema: TableSchema, events: list[tuple[Any, Any]], o
 
 @FAMILY
 @pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.case("A5", "A6", "A11", verdict="=")
 def test_stream_and_load_of_every_type_give_what_the_server_prints(
     name: str, nullable: bool, mysql_database: Callable[[str], str]
 ) -> None:
@@ -282,6 +283,7 @@ def test_stream_and_load_of_every_type_give_what_the_server_prints(
 
 
 @FAMILY
+@pytest.mark.case("A8", verdict="=")
 def test_text_of_every_character_set_becomes_utf8(name: str, mysql_database: Callable[[str], str]) -> None:
     sql = Sql(mysql_database(name))
     have = {row[0] for row in sql.run("SELECT CHARACTER_SET_NAME FROM information_schema.CHARACTER_SETS")}
@@ -308,6 +310,7 @@ def test_text_of_every_character_set_becomes_utf8(name: str, mysql_database: Cal
 
 
 @pytest.mark.parametrize("name", MARIADB_NAMES)
+@pytest.mark.case("A10", verdict="=")
 def test_random_uuids_and_addresses_of_mariadb_are_exact(
     name: str, seed: int, mysql_database: Callable[[str], str]
 ) -> None:
@@ -372,6 +375,7 @@ def test_random_numbers_are_the_same_in_stream_and_load(
     sql.close()
 
 
+@pytest.mark.case("A3", verdict="=", on="MYSQL80")
 def test_years_are_utc(mysql_database: Callable[[str], str]) -> None:
     """TIMESTAMP does not depend on the server's or the writer's time zone."""
     sql = Sql(mysql_database("MYSQL80"))

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.servers
 
 
 @pytest.mark.parametrize("key_was_taken", [False, True])
+@pytest.mark.case("E18", verdict="=", on="POSTGRES18")
 def test_a_value_asked_for_is_not_older_than_its_change(tmp_path: Path, key_was_taken: bool) -> None:
     """A commit that waits for a standby is in the stream, and not yet visible (hard case E13)."""
     config = "synchronous_standby_names = 'nobody'\nsynchronous_commit = local"

@@ -74,6 +74,7 @@ def bench(request: pytest.FixtureRequest, postgres_database: Any, tmp_path: Path
     return Bench(str(postgres_database(request.param)), tmp_path)
 
 
+@pytest.mark.case("A16", verdict="=")
 def test_unchanged_toast_is_named_and_never_null(bench: Bench) -> None:  # A16
     bench.run(
         "CREATE TABLE a (id int PRIMARY KEY, big text, v int)",
@@ -89,6 +90,7 @@ def test_unchanged_toast_is_named_and_never_null(bench: Bench) -> None:  # A16
     bench.equal("a")
 
 
+@pytest.mark.case("A17", verdict="=")
 def test_full_identity_takes_the_toasted_value_from_the_old_row(bench: Bench) -> None:  # A17
     bench.run(
         "CREATE TABLE a (id int PRIMARY KEY, big text, v int)",
@@ -103,6 +105,7 @@ def test_full_identity_takes_the_toasted_value_from_the_old_row(bench: Bench) ->
     assert event["after"] == {"id": 1, "big": "y" * 9000, "v": 2}
 
 
+@pytest.mark.case("A19", verdict="=")
 def test_full_identity_tells_a_key_out_of_line(bench: Bench) -> None:  # A19 after its fix
     bench.run(
         "CREATE TABLE a (k text PRIMARY KEY, v int)",
@@ -115,6 +118,7 @@ def test_full_identity_tells_a_key_out_of_line(bench: Bench) -> None:  # A19 aft
     assert [(e["op"], e["after"]) for e in bench.events() if "op" in e] == [("u", {"k": "k" * 2500, "v": 2})]
 
 
+@pytest.mark.case("E18", "B1", verdict="=")
 def test_key_change_of_a_toasted_row_is_made_whole(bench: Bench) -> None:  # E18, B1
     bench.run(
         "CREATE TABLE a (id int PRIMARY KEY, big text, n numeric, v int)",
@@ -131,6 +135,7 @@ def test_key_change_of_a_toasted_row_is_made_whole(bench: Bench) -> None:  # E18
     bench.run("SELECT 1")
 
 
+@pytest.mark.case("A19", verdict="=")
 def test_a_key_out_of_line_is_taken_from_the_old_key(bench: Bench) -> None:  # A19; sent since 14.2, 15
     bench.run(
         "CREATE TABLE a (k text PRIMARY KEY, v int)",
@@ -143,6 +148,7 @@ def test_a_key_out_of_line_is_taken_from_the_old_key(bench: Bench) -> None:  # A
     assert [(e["op"], e["after"]) for e in bench.events() if "op" in e] == [("u", {"k": "k" * 2500, "v": 2})]
 
 
+@pytest.mark.case("C1", "C2", verdict="=")
 def test_rolled_back_parts_never_appear(bench: Bench) -> None:  # C1, C2
     bench.run("CREATE TABLE a (id int PRIMARY KEY)")
     with bench.capture():
@@ -153,6 +159,7 @@ def test_rolled_back_parts_never_appear(bench: Bench) -> None:  # C1, C2
     assert len(bench.events()) == 1 + len([e for e in bench.events() if "marker" in e])
 
 
+@pytest.mark.case("D7", verdict="=")
 def test_truncate_stands_at_its_place(bench: Bench) -> None:  # D7
     bench.run("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY REFERENCES a)")
     with bench.capture():
@@ -162,6 +169,7 @@ def test_truncate_stands_at_its_place(bench: Bench) -> None:  # D7
     bench.equal("a", "b")
 
 
+@pytest.mark.case("B6", verdict="=")
 def test_keyless_table_with_full_identity(bench: Bench) -> None:  # B6
     bench.run("CREATE TABLE a (v int)", "ALTER TABLE a REPLICA IDENTITY FULL", "INSERT INTO a VALUES (1), (1), (2)")
     with bench.capture():
@@ -172,6 +180,7 @@ def test_keyless_table_with_full_identity(bench: Bench) -> None:  # B6
     assert events[0]["before"] == {"v": 1}
 
 
+@pytest.mark.case("D1", "D4", verdict="=")
 def test_columns_added_dropped_and_renamed_in_the_stream(bench: Bench) -> None:  # D1, D3, D4
     bench.run("CREATE TABLE a (id int PRIMARY KEY, x int, y text)")
     steps = [
@@ -198,6 +207,7 @@ def _inserts(bench: Bench) -> list[Event]:
     return [e["after"] for e in bench.events() if e.get("op") == "c"]
 
 
+@pytest.mark.case("D1", "D3", "D4", "D5", verdict="=")
 def test_a_stream_far_behind_several_changes_of_a_table(bench: Bench) -> None:  # D1, D3, D4, D5
     bench.run("CREATE TABLE a (id int PRIMARY KEY, x int, y text)", "INSERT INTO a VALUES (0, 0, 'z')")
     with bench.capture():
@@ -223,6 +233,7 @@ def test_a_stream_far_behind_several_changes_of_a_table(bench: Bench) -> None:  
     ],
 )
 @pytest.mark.parametrize("down", [False, True])
+@pytest.mark.case("D2", "D3", "D5", verdict="=")
 def test_what_a_change_does_to_rows_without_an_event_is_loaded_again(bench: Bench, change: str, down: bool) -> None:
     bench.run("CREATE TABLE a (id int PRIMARY KEY, x int)", "INSERT INTO a SELECT i, i FROM generate_series(1, 9) i")
     with bench.capture():
@@ -248,6 +259,7 @@ def _layouts(bench: Bench) -> set[str]:
     return {load["layout"] for record in LogReading(bench.log).records() for load in record.load.values()}
 
 
+@pytest.mark.case("D3", verdict="=")
 def test_old_events_are_decoded_by_their_own_schema_after_a_stop(bench: Bench) -> None:  # D3 with capture stopped
     bench.run("CREATE TABLE a (id int PRIMARY KEY, x int)")
     with bench.capture():
@@ -266,6 +278,7 @@ def test_copy_rows_with_one_lsn_all_come_once(bench: Bench) -> None:  # C7
     assert [e["transaction"]["total_order"] for e in bench.events() if "op" in e] == list(range(1, 1001))
 
 
+@pytest.mark.case("D15", verdict="=")
 def test_names_of_every_kind(bench: Bench) -> None:  # D15, L1
     bench.run(
         'CREATE TABLE "we""ird; drop table c_old; --" ("%s" int PRIMARY KEY, "{0}`" text)',
@@ -283,6 +296,7 @@ def test_names_of_every_kind(bench: Bench) -> None:  # D15, L1
     assert tables == {'we"ird; drop table c_old; --', "Größe 😀"}
 
 
+@pytest.mark.case("D11", "D12", verdict="=")
 def test_partitioned_table_comes_under_its_root(bench: Bench) -> None:  # D11, D12
     bench.run(
         "CREATE TABLE p (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k)",
@@ -296,6 +310,7 @@ def test_partitioned_table_comes_under_its_root(bench: Bench) -> None:  # D11, D
 
 
 @pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.case("C4", verdict="=")
 def test_big_transactions_streamed_before_their_commit(version: str, tmp_path: Path) -> None:  # C4
     with private_server(version, config="logical_decoding_work_mem = '64kB'") as server:
         bench = Bench(server.url, tmp_path)
@@ -327,6 +342,7 @@ def _stopped(capture: RunningCapture) -> list[str]:
     return [t.error["code"] for t in capture.status.tables.values() if t.state == "stopped"]
 
 
+@pytest.mark.case("K5", verdict="STOP(PUBLICATION_CHANGED)")
 def test_a_table_taken_out_of_the_publication_stops_and_starts_again(bench: Bench) -> None:  # K5
     bench.run("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY)")
     with bench.capture() as capture:
@@ -339,6 +355,7 @@ def test_a_table_taken_out_of_the_publication_stops_and_starts_again(bench: Benc
     bench.equal("a", "b")
 
 
+@pytest.mark.case("K5", verdict="STOP(PUBLICATION_CHANGED)")
 def test_a_table_taken_out_while_capture_is_down_starts_again(bench: Bench) -> None:  # K5
     bench.run("CREATE TABLE a (id int PRIMARY KEY)", "INSERT INTO a VALUES (1), (2)")
     with bench.capture():
@@ -351,6 +368,7 @@ def test_a_table_taken_out_while_capture_is_down_starts_again(bench: Bench) -> N
     bench.equal("a")
 
 
+@pytest.mark.case("D8", verdict="=")
 def test_a_dropped_table_ends_and_a_new_one_of_its_name_is_loaded(bench: Bench) -> None:  # D8
     bench.run("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY)", "INSERT INTO a VALUES (1)")
     with bench.capture():
@@ -362,6 +380,7 @@ def test_a_dropped_table_ends_and_a_new_one_of_its_name_is_loaded(bench: Bench) 
     bench.equal("a", "b")
 
 
+@pytest.mark.case("E16", "D13", verdict="=")
 def test_a_rewrite_under_the_load_is_noticed(bench: Bench) -> None:  # E16
     bench.run(
         "CREATE TABLE a (id int PRIMARY KEY, v int, t text)",
@@ -382,6 +401,7 @@ def test_a_rewrite_under_the_load_is_noticed(bench: Bench) -> None:  # E16
     bench.equal("a")
 
 
+@pytest.mark.case("E17", verdict="=")
 def test_truncate_under_the_load(bench: Bench) -> None:  # E17, rule B9
     bench.run(
         "CREATE TABLE a (id int PRIMARY KEY, t text)",
@@ -401,6 +421,7 @@ def test_truncate_under_the_load(bench: Bench) -> None:  # E17, rule B9
     bench.equal("a")
 
 
+@pytest.mark.case("E18", verdict="=")
 def test_key_change_of_a_row_that_is_gone_meanwhile(bench: Bench) -> None:  # E18
     bench.run(
         "CREATE TABLE a (id int PRIMARY KEY, big text NOT NULL, other text)",

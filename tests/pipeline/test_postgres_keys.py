@@ -49,6 +49,7 @@ def key_values(random: Random) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.case("B11", verdict="=")
 def test_a_key_belongs_to_the_chunk_that_reads_its_row(
     version: str, seed: int, postgres_database: Callable[[str], str], tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ pytestmark = pytest.mark.servers
 
 
 @pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.case("B5", verdict="STOP(REPLICA_IDENTITY)")
+@pytest.mark.case("K3", verdict="STOP(PREFLIGHT)")
 def test_every_finding_comes_at_once_and_the_remedies_clear_them(version: str, tmp_path: Path) -> None:
     with private_server(version, config="max_replication_slots = 1\nwal_level = logical") as server:
         _run(

@@ -49,6 +49,7 @@ def test_position_never_goes_back_when_the_slot_stands_behind_the_log(
     ("statement", "value", "marker"),
     [("TRUNCATE a", "'kept'", "truncate"), ("ALTER TABLE a ADD COLUMN w int DEFAULT 7", "'wide', g", "schema")],
 )
+@pytest.mark.case("C7", "C8", "D18", verdict="=")
 def test_what_stands_inside_a_big_transaction_beside_its_rows_happens_once(
     version: str,
     statement: str,

@@ -106,6 +106,7 @@ def _stream_writes(url: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["POSTGRES15", "POSTGRES18"])
+@pytest.mark.case("A14", "A15", verdict="=")
 def test_every_type_reads_the_same_by_snapshot_and_by_stream(
     version: str, postgres_database: Any, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def pair(request: pytest.FixtureRequest, postgres_database: Make, mysql_database
 
 
 @pytest.mark.parametrize("pair", [("POSTGRES18", "MARIADB118"), ("MYSQL80", "POSTGRES18")], indirect=True)
+@pytest.mark.case("D1", "D2", "D3", "D4", "D5", verdict="=")
 def test_what_changed_while_capture_was_down_is_followed(pair: Pair, tmp_path: Path) -> None:
     for statements in [[], *pair.rounds]:
         run(pair.source, *statements)
@@ -113,6 +114,7 @@ def test_what_changed_while_capture_was_down_is_followed(pair: Pair, tmp_path: P
 
 
 @pytest.mark.parametrize("pair", [("POSTGRES18", "POSTGRES18"), ("MARIADB118", "MARIADB118")], indirect=True)
+@pytest.mark.case("D1", "D2", "D3", "D4", "D5", verdict="=")
 def test_what_changes_while_capture_runs_is_followed(pair: Pair, tmp_path: Path) -> None:
     ended = tailrace(tmp_path, *pair.words, "--until-current")
     assert ended.code == 0, ended.text

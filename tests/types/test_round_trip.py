@@ -252,6 +252,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("source", CASES)
+@pytest.mark.case("A14", "A15", verdict="=")
 def test_values_are_the_same_by_load_by_stream_and_at_the_target(source: str, seed: int, tmp_path: Path) -> None:
     with trip(source, CASES[source], SOURCES[source], 300, tmp_path / "p", Random(f"{seed} {source}")) as found:
         found.run()

@@ -159,7 +159,21 @@ WITH leaves (root, leaf, node) AS (
 )
 """
 
-_FILES = _LEAVES + "SELECT root, json_agg(json_build_array(leaf::bigint, node::bigint)) FROM leaves GROUP BY root"
+# A leaf was attached, with the rows it had, when one of the links between it and its root is younger than itself; when
+# both are of one transaction, CREATE TABLE … PARTITION OF makes the link two commands later, ATTACH more (14 to 18).
+# One that is still without a page brought no rows.
+_FILES = (
+    _LEAVES
+    + """
+SELECT root, json_agg(json_build_array(leaf::bigint, node::bigint)), bool_or(leaf <> root),
+  coalesce(array_agg(leaf::bigint) FILTER (WHERE leaf <> root AND pg_relation_size(leaf) > 0 AND EXISTS (
+    SELECT FROM pg_partition_ancestors(leaf) a(step) JOIN pg_inherits i ON i.inhrelid = a.step
+    JOIN pg_type t ON t.typrelid = leaf
+    WHERE age(i.xmin) < age(t.xmin)
+      OR (i.xmin = t.xmin AND i.cmin::text::bigint - t.cmin::text::bigint > 2))), '{}')
+FROM leaves GROUP BY root
+"""
+)
 
 _NUMBERS = """
 SELECT c.oid, c.relnatts, (
@@ -260,11 +274,13 @@ def layouts(connection: Rows, oids: list[int], *, missing: bool = True) -> dict[
     constants: dict[int, dict[str, str | None]] = {}
     for oid, name, everywhere, texts in connection.execute(_MISSING, words) if missing else ():
         constants.setdefault(oid, {})[name] = texts[0] if everywhere and len(texts) == 1 else None
-    files = {oid: frozenset((file, node) for file, node in found) for oid, found in connection.execute(_FILES, words)}
+    files = {oid: found for oid, *found in connection.execute(_FILES, words)}
     out = {}
     for oid, top, columns in connection.execute(_NUMBERS, words):
         numbers = {name: (number, version) for name, number, version in columns or ()}
-        out[oid] = Layout(files.get(oid, frozenset()), numbers, top, constants.get(oid, {}))
+        pairs, partitioned, attached = files.get(oid, ((), False, ()))
+        places = frozenset((leaf, node) for leaf, node in pairs)
+        out[oid] = Layout(places, numbers, top, constants.get(oid, {}), partitioned, frozenset(attached))
     return out
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from tailrace_schemas.table import Column, TableSchema
 
 REWRITTEN = "its rows were written anew"
+PARTITIONS = "a partition was attached, truncated or written anew"
 DOUBT = "columns were added and dropped in between"
 UNTOLD = "an added column has a value in rows that exist"
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -32,12 +33,15 @@ _NUMBERS = {"int16", "int32", "int64", "decimal", "number", "float32", "float64"
 class Layout:
     """`files`: (oid, relfilenode) of the table, or of its leaf partitions. `columns`: name → (attnum, xmin of the
     pg_attribute row), generated ones among them. `top`: the highest number ever given. `missing`: the text of the
-    constant that rows older than the column hold; None where partitions differ; not part of the text form."""
+    constant that rows older than the column hold; None where partitions differ. `attached`: the leaves that were tables
+    of their own before. These and `partitioned` are not part of the text form."""
 
     files: frozenset[tuple[int, int]]
     columns: Mapping[str, tuple[int, int]]
     top: int
     missing: Mapping[str, str | None] = field(default_factory=dict[str, str | None], compare=False)
+    partitioned: bool = field(default=False, compare=False)
+    attached: frozenset[int] = field(default=frozenset(), compare=False)
 
     def to_text(self) -> str:
         columns = {name: list(pair) for name, pair in self.columns.items()}
@@ -82,6 +86,8 @@ def evolve(old: Layout | None, now: Layout, before: TableSchema, after: TableSch
         if now.names.get(number, name) != name and name in _names(before)
     }
     added = [column for column in added if column.name not in renamed.values()]
+    if now.partitioned and _partitions_changed(old, now):
+        return Evolution(renamed, reload=PARTITIONS)
     if not old.files <= now.files and (added or _touched(old, now)):
         return Evolution(renamed, reload=REWRITTEN)
     gone_between = set(range(old.top + 1, now.top + 1)) - set(numbers.values())
@@ -140,6 +146,18 @@ def portable(column: Column, text: str) -> str | None:
     if kind in ("date", "timestamp"):
         return text if _PLAIN_TIME.fullmatch(text) else None
     return text if kind in ("string", "enum") else None
+
+
+def _partitions_changed(old: Layout, now: Layout) -> bool:
+    """Rows came or went with a partition, of which the stream says nothing: it speaks of the root only. A leaf with
+    new files was truncated or written anew; nothing tells which."""
+    before = dict(old.files)
+    return any(before[leaf] != node if leaf in before else leaf in now.attached for leaf, node in now.files)
+
+
+def detached(old: Layout | None, now: Layout) -> bool:
+    """Partitions are gone: their rows left the source's table without an event, and stay at the targets."""
+    return old is not None and now.partitioned and not dict(old.files).keys() <= dict(now.files).keys()
 
 
 def _touched(old: Layout, now: Layout) -> bool:

@@ -8,7 +8,7 @@ import struct
 from tailrace_capture.feed import Feed
 from tailrace_capture.postgres import catalog
 from tailrace_capture.postgres.catalog import Described, Rows
-from tailrace_capture.postgres.layout import Evolution, Layout, evolve, in_between
+from tailrace_capture.postgres.layout import Evolution, Layout, detached, evolve, in_between
 from tailrace_capture.postgres.pgoutput import Codec, Plan
 from tailrace_capture.postgres.plan import build_plan
 from tailrace_capture.source import SchemaChange, TableFeed
@@ -141,7 +141,10 @@ class Relations:
             feed = self._feed.tables.get(table)
             if feed is None or not _differs(feed, seen.layout):
                 continue
-            found = evolve(Layout.from_text(feed.layout), seen.layout, feed.schema, seen.schema)
+            before = Layout.from_text(feed.layout)
+            if detached(before, seen.layout):
+                log.warning("partitions left a table, their rows stay at the targets", extra={"table": str(table)})
+            found = evolve(before, seen.layout, feed.schema, seen.schema)
             self._described[table] = seen
             if found.reload or feed.schema != seen.schema:
                 feed = self._feed.change_schema(_schema_change(seen.schema, seen.layout, found))
@@ -155,7 +158,7 @@ class Relations:
 def _schema_change(schema: TableSchema, layout: Layout | None, found: Evolution) -> SchemaChange:
     if found.reload:
         extra = {"table": str(schema.table), "why": found.reload}
-        log.warning("columns of a table changed, it starts again", extra=extra)
+        log.warning("a table changed without events, it starts again", extra=extra)
     text = "" if layout is None else layout.to_text()
     return SchemaChange(schema, text, found.renamed, found.defaults, bool(found.reload))
 

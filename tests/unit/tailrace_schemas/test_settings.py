@@ -114,6 +114,7 @@ def test_what_is_written_reads_back_as_the_same_settings(text: str) -> None:
         assert (first.password and first.password.reveal()) == (second.password and second.password.reveal())
 
 
+@pytest.mark.case("K6", verdict="STOP(CONFIG)")
 def test_all_problems_come_at_once_each_with_its_line() -> None:
     assert problems(
         """\

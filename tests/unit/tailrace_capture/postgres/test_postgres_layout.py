@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace_capture.postgres.layout import DOUBT, REWRITTEN, UNTOLD, Evolution, Layout, evolve, in_between, portable
+from tailrace_capture.postgres.layout import (
+    DOUBT,
+    PARTITIONS,
+    REWRITTEN,
+    UNTOLD,
+    Evolution,
+    Layout,
+    detached,
+    evolve,
+    in_between,
+    portable,
+)
 from tailrace_schemas import types
 from tailrace_schemas.table import Column, TableId, TableSchema
 from tailrace_schemas.types import LogicalType
@@ -104,3 +115,23 @@ def test_the_text_form_comes_back_the_same() -> None:
 )
 def test_only_texts_that_mean_the_same_everywhere_are_told(kind: types.Kind, text: str, told: str | None) -> None:
     assert portable(Column("c", LogicalType(kind), "", True), text) == told
+
+
+def leaves(*files: tuple[int, int], attached: int = 0) -> Layout:
+    return Layout(frozenset(files), ID_X.columns, 2, {}, True, frozenset({attached}))
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        (leaves((1, 10), (2, 20), (3, 30)), ""),  # made as a partition, whose rows the stream tells
+        (leaves((1, 10), (2, 20), (3, 30), attached=3), PARTITIONS),
+        (leaves((1, 10), (2, 20), attached=2), ""),  # known before
+        (leaves((1, 10), (2, 21)), PARTITIONS),  # TRUNCATE of one
+        (leaves((1, 10)), ""),  # detached: its rows stay
+    ],
+)
+def test_partitions_whose_rows_come_or_go_without_events_load_the_table_again(now: Layout, why: str) -> None:
+    old = leaves((1, 10), (2, 20))
+    assert evolve(old, now, schema("id", "x"), schema("id", "x")).reload == why
+    assert detached(old, now) == (len(now.files) == 1)

@@ -1,0 +1,20 @@
+-- case B13: =
+-- on P M A
+-- A tree in one table, and a cascade declared at source and target.
+CREATE TABLE b13 (id int PRIMARY KEY, up int, FOREIGN KEY (up) REFERENCES b13 (id) ON DELETE CASCADE);
+INSERT INTO b13 VALUES (1, NULL), (2, 1), (3, 2), (4, NULL), (5, 4);
+-- target
+CREATE TABLE b13 (id int PRIMARY KEY, up int, FOREIGN KEY (up) REFERENCES b13 (id) ON DELETE CASCADE);
+-- stream
+INSERT INTO b13 VALUES (6, 3);
+DELETE FROM b13 WHERE id = 2;
+BEGIN;
+INSERT INTO b13 VALUES (7, 5);
+UPDATE b13 SET up = NULL WHERE id = 5;
+DELETE FROM b13 WHERE id = 4;
+COMMIT;
+[P] CREATE TABLE b13_late (id int PRIMARY KEY, up int REFERENCES b13_late DEFERRABLE INITIALLY DEFERRED);
+[P] BEGIN;
+[P] INSERT INTO b13_late VALUES (2, 1);
+[P] INSERT INTO b13_late VALUES (1, NULL);
+[P] COMMIT;

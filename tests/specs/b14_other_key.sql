@@ -1,0 +1,13 @@
+-- case B14: =
+-- on P M A
+-- The key moves to another column.
+CREATE TABLE b14 (a int NOT NULL, b int NOT NULL, v int, PRIMARY KEY (a));
+INSERT INTO b14 VALUES (1, 10, 1), (2, 20, 2);
+-- stream
+INSERT INTO b14 VALUES (3, 30, 3);
+[P] ALTER TABLE b14 DROP CONSTRAINT b14_pkey, ADD PRIMARY KEY (b);
+[M A] ALTER TABLE b14 DROP PRIMARY KEY, ADD PRIMARY KEY (b);
+INSERT INTO b14 VALUES (1, 40, 4);
+UPDATE b14 SET a = 9 WHERE b = 10;
+DELETE FROM b14 WHERE b = 20;
+UPDATE b14 SET b = 50 WHERE b = 30;
