@@ -85,18 +85,20 @@ class Pipeline:
         self.name = f"b{os.getpid()}{time.time_ns() % 10**9}"
         self._source, self._target, self._folder = source, target, folder
         self._log = _log_url(scenario, folder, self.name)
-        self._flags = ("--state", str(folder / "state"), "--name", self.name, "--log", self._log, "--until-current")
+        self._flags = ("--state", str(folder / "state"), "--name", self.name, "--log", self._log)
         self._map: tuple[str, ...] = ()
         if not scenario.target.startswith("POSTGRES"):
             self._map = ("--map", f"{_database_name(source.url)}={_database_name(target.url)}")
 
     def capture(self) -> tuple[Usage, list[CommitRecord]]:
         before = self._last()
-        usage = run("capture", self._source.url, *self._flags)
+        usage = run("capture", self._source.url, *self._flags, "--until-current")
         return usage, self._records(before)
 
     def sink(self) -> Usage:
-        return run("sink", self._source.url, self._target.url, *self._flags, *self._map)
+        """Up to the end of the log; `--until-current` would wait, since a source also writes to its log by itself."""
+        ends = (self._source.url, self._target.url)
+        return run("sink", *ends, *self._flags, *self._map, "--supervised", until=self._last())
 
     def _open(self) -> EventLog:
         return open_log(parse_log_url(self._log), prefix=self.name, state=self._folder)
@@ -207,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--changes", type=int, default=1_000_000)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default="", help="scenarios whose source or log contains this word")
     parser.add_argument("--output", type=Path, default=RESULTS)
     wanted = parser.parse_args()

@@ -18,17 +18,25 @@ class Usage:
     peak_rss_mb: float
 
 
-def run(*arguments: str) -> Usage:
-    """Run `tailrace` with these arguments to its end.
+def run(*arguments: str, until: int | None = None) -> Usage:
+    """Run `tailrace` with these arguments to its end. `until`: the commit sequence to end at, told as a supervisor does.
 
     Raises:
         RuntimeError: it did not end with 0; the message holds what it printed.
     """
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tailrace", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "tailrace", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
+    if until is not None:
+        process.stdin.write(f"until {until}\n")
+        process.stdin.flush()
     said = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -31,6 +31,15 @@ if TYPE_CHECKING:
     from tailrace_capture.feed import Feed
 
 
+CHUNK_BYTES = 32 << 20  # a chunk is planned to stay below this, since a reader holds it whole
+FEWEST_ROWS = 20
+
+
+def fitting_rows(chunk_rows: int, row_bytes: float) -> int:
+    """How many rows a chunk of at most `chunk_rows` is to have where a row takes so many bytes on average."""
+    return max(min(chunk_rows, FEWEST_ROWS), min(chunk_rows, int(CHUNK_BYTES / max(1.0, row_bytes))))
+
+
 @dataclass(slots=True, eq=False)
 class TableFeed:
     """One captured table as it is now: its schema, its registered schema ids, and the buffer its records go to.

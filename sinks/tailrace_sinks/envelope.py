@@ -82,7 +82,7 @@ class Plan:
 
     `wires`, `ops`, `params`: W_ code, R_ code and its parameter; `item_*` the same for items of arrays.
     `key`: column numbers in key order, empty for a keyless table. `source` and its letters: see `Reader.skip_letters`.
-    `numbers`: column name → number. `null_zero_dates`: dates without a day or month become NULL.
+    `numbers`: column name → number. `null_zero_dates`: dates that no calendar has become NULL.
     """
 
     def __init__(

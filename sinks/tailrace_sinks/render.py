@@ -5,6 +5,7 @@ its opcode, made safe by a Q_ code.
 Formats: PostgreSQL manual, COPY "Text Format"; MySQL manual, "String Literals" and LOAD DATA.
 """
 
+from calendar import monthrange
 from typing import Final
 
 from librt.strings import BytesWriter, read_f32_le, read_f64_le
@@ -577,9 +578,18 @@ def exact_value(plan: Plan, column: int, text: str, quoting: int) -> object:
     """A field given as the source's own text: bytes, or None for a zero date where that is asked for."""
     op = plan.ops[column]
     is_time = op in (R_DATE, R_STAMP_MS, R_STAMP_US, R_INSTANT_PG)
-    if plan.null_zero_dates and is_time and (text.startswith("0000") or "-00" in text[:10]):
+    if plan.null_zero_dates and is_time and is_no_day(text):
         return None
     return exact_field(text, op, quoting, plan.item_ops[column])
+
+
+def is_no_day(text: str) -> bool:
+    """A date of MySQL that no calendar has: zero, partial, or beyond the end of its month (ALLOW_INVALID_DATES)."""
+    if text.startswith("0000") or "-00" in text[:10]:
+        return True
+    if text[4:5] != "-" or text[7:8] != "-":
+        return False
+    return int(text[8:10]) > monthrange(int(text[:4]), int(text[5:7]))[1]
 
 
 def exact_field(text: str, op: int, quoting: int, item_op: int) -> bytes:

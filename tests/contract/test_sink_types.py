@@ -172,7 +172,7 @@ def test_a_zero_date_stops_or_becomes_null_in_postgres(
     policy: str, mysql_database: Databases, postgres_database: Databases, tmp_path: Path
 ) -> None:
     source, target = mysql_database("MARIADB118"), postgres_database("POSTGRES18")
-    fill_mysql(source, 0, [("date", ["'0000-00-00'", "'2024-02-29'", "'2024-00-10'"])])
+    fill_mysql(source, 0, [("date", ["'0000-00-00'", "'2024-02-29'", "'2024-00-10'", "'2023-02-29'"])])
     sinks = f"{{name: postgres, url: {target}}}"
     config = tmp_path / "pipeline.yaml"
     config.write_text(f"name: types\nsource: {{url: '{source}'}}\nzero_dates: '{policy}'\nsinks: [{sinks}]\n")
@@ -186,7 +186,7 @@ def test_a_zero_date_stops_or_becomes_null_in_postgres(
     with psycopg.connect(target) as c:
         schema = parse_database_url(source).database
         rows = c.execute(f"select v::text from {schema}.t0 order by id".encode()).fetchall()
-    assert rows == [(None,), ("2024-02-29",), (None,), (None,)]
+    assert rows == [(None,), ("2024-02-29",), (None,), (None,), (None,)]
 
 
 # type, literal, what MySQL then prints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fix_capture import LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
 from fix_servers import MARIADB_NAMES, MYSQL_FAMILY_NAMES, MYSQL_NAMES, private_server, wait_until
 
+import tailrace_capture.source
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.errors import PositionLostError, StopError
 
@@ -690,3 +692,17 @@ def test_two_readers_under_one_id_do_not_push_each_other_out(
             assert not seen.wait(1.5)
             assert not first.status.sentence
         first.check()
+
+
+@FAMILY
+def test_chunks_of_rows_with_big_values_have_few_rows(
+    name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tailrace_capture.source, "CHUNK_BYTES", 1 << 20)
+    url = mysql_database(name)
+    values = ", ".join(f"({n}, repeat('x', 20000))" for n in range(300))
+    open_sql(url).run("CREATE TABLE a(id int primary key, v longtext)", f"INSERT INTO a VALUES {values}")
+    open_sql(url).run("ANALYZE TABLE a")
+    assert len(captured(url, log)["a"]) == 300
+    loaded = [load["rows"] for record in LogReading(log).records() for load in record.load.values()]
+    assert 0 < max(after - before for before, after in pairwise([0, *loaded])) <= 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from fix_capture import Event, LogReading, RunningCapture, postgres_source, rebuild, running_capture
 from fix_servers import private_server, wait_until
 
+import tailrace_capture.source
 from tailrace_log.embedded import EmbeddedLog
 
 pytestmark = pytest.mark.servers
@@ -438,3 +440,23 @@ def test_key_change_of_a_row_that_is_gone_meanwhile(bench: Bench) -> None:  # E1
     between = [e for e in bench.events() if e.get("op") == "c" and e["after"]["id"] in (3, 5)]
     assert [(e["after"]["big"], e["unavailable_columns"]) for e in between] == [("", ["other"])] * 2
     bench.equal("a")
+
+
+@pytest.mark.parametrize("analysed", [True, False])
+def test_chunks_of_rows_with_big_values_have_few_rows(
+    analysed: bool, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values kept outside of the row count as well."""
+    monkeypatch.setattr(tailrace_capture.source, "CHUNK_BYTES", 1 << 20)
+    bench.run(
+        "CREATE TABLE a (id int PRIMARY KEY, v text)",
+        "ALTER TABLE a ALTER v SET STORAGE EXTERNAL",
+        "INSERT INTO a SELECT n, repeat('x', 20000) FROM generate_series(1, 500) n",
+        *(["ANALYZE a"] if analysed else []),
+    )
+    bench.drain()
+    bench.equal("a")
+    most = [load["rows"] for record in LogReading(bench.log).records() for load in record.load.values()]
+    steps = [after - before for before, after in pairwise([0, *most])]
+    assert max(steps) <= 60
+    assert sum(steps) == 500

@@ -11,6 +11,7 @@ import pytest
 from fix_capture import postgres_source, rebuild, running_capture
 from fix_servers import private_server, wait_until
 
+import tailrace_capture.postgres.stream
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.errors import TailraceError
 
@@ -159,6 +160,29 @@ def test_a_row_filter_or_column_list_stops_and_its_remedy_clears_it(
         run(url, f"ALTER PUBLICATION {name} DROP TABLE a")
         drain(url, log, tmp_path)
         equal(url, log, "a")
+
+
+@pytest.mark.case("K5", verdict="STOP(PUBLICATION_CHANGED)", on="POSTGRES18")
+def test_no_row_is_published_without_a_column_that_the_publication_leaves_out(
+    postgres_database: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tailrace_capture.postgres.stream, "LOOK_SECONDS", 3600.0)  # the message itself must tell
+    url, log = postgres_database("POSTGRES18"), EmbeddedLog(tmp_path / "log.db", "t")
+    run(url, "CREATE TABLE a (id int PRIMARY KEY, v int)", "INSERT INTO a VALUES (1, 1)")
+    with running_capture(postgres_source(url, tmp_path / "spool"), log) as capture:
+        wait_until(lambda: [t.state for t in capture.status.tables.values()] == ["streaming"], 30, "it streams")
+        with psycopg.connect(url, autocommit=True) as connection:
+            row = connection.execute("SELECT pubname FROM pg_publication").fetchone()
+        assert row is not None
+        run(url, f'ALTER PUBLICATION "{row[0]}" SET TABLE a (id)', "INSERT INTO a VALUES (2, 2)")
+        wait_until(lambda: [t.state for t in capture.status.tables.values()] == ["stopped"], 30, "the table stops")
+        error = next(iter(capture.status.tables.values())).error
+    assert (error["code"], error["column"]) == ("PUBLICATION_CHANGED", "v")
+    (rows,) = rebuild(log).values()
+    assert [tuple(r.values()) for r in rows.values()] == [(1, 1)]
+    run(url, f'ALTER PUBLICATION "{row[0]}" SET TABLE a')
+    drain(url, log, tmp_path)
+    equal(url, log, "a")
 
 
 @VERSIONS

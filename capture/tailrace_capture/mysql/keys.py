@@ -18,7 +18,7 @@ from pymysql.connections import Connection
 
 from tailrace_capture.mysql.connection import ask, literal, quote
 from tailrace_capture.mysql.select_rows import table_sql
-from tailrace_capture.source import TableFeed
+from tailrace_capture.source import TableFeed, fitting_rows
 from tailrace_schemas.avro import key_schema, millis
 from tailrace_schemas.errors import InvariantError
 from tailrace_schemas.table import Column, TableSchema
@@ -27,7 +27,6 @@ Bound = Sequence[str]
 _NUMBERS = frozenset({"int8", "int16", "int32", "int64", "decimal", "year"})
 _EXACT = _NUMBERS | {"date", "timestamp", "timestamp_tz", "duration", "boolean", "bits"}
 _MEMORY = 200_000
-CHUNK_BYTES = 32 << 20
 
 
 def is_exact(column: Column) -> bool:
@@ -152,14 +151,13 @@ def plan_bounds(connection: Connection[Any], schema: TableSchema, chunk_rows: in
 
 
 def _fitting_rows(connection: Connection[Any], schema: TableSchema, chunk_rows: int) -> int:
-    """So many rows that a chunk stays below CHUNK_BYTES, by the server's own estimate of a row."""
+    """By the server's own estimate of a row, values kept outside of it included."""
     found = ask(
         connection,
         "SELECT AVG_ROW_LENGTH FROM information_schema.TABLES WHERE (TABLE_SCHEMA, TABLE_NAME) = (%s, %s)",
         tuple(schema.table),
     )
-    size = int(found[0][0] or 1) if found else 1
-    return max(100, min(chunk_rows, CHUNK_BYTES // size)) if chunk_rows > 100 else chunk_rows
+    return fitting_rows(chunk_rows, float(found[0][0] or 1) if found else 1.0)
 
 
 def _text(value: object) -> str:

@@ -12,7 +12,7 @@ from tailrace_capture.postgres.layout import Evolution, Layout, detached, evolve
 from tailrace_capture.postgres.pgoutput import Codec, Plan
 from tailrace_capture.postgres.plan import build_plan
 from tailrace_capture.source import SchemaChange, TableFeed
-from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.errors import TABLE_AGAIN, TableStopError
 from tailrace_schemas.position import parse_lsn
 from tailrace_schemas.table import TableId, TableSchema
 
@@ -49,11 +49,12 @@ class Relations:
             self._described[table] = known
         try:
             shape = self._shape(feed, known, signature, flagged)
+            fitting = self._fitting(feed, known, shape)
         except TableStopError as error:
             self._feed.stop_table(table, error)
             self.ignore(oid)
             return
-        self._codec.plans[signed(oid)] = build_plan(self._fitting(feed, known, shape))
+        self._codec.plans[signed(oid)] = build_plan(fitting)
 
     def _shape(
         self, feed: TableFeed, known: Described | None, signature: catalog.Signature, flagged: set[str]
@@ -69,10 +70,23 @@ class Relations:
 
     def _fitting(self, feed: TableFeed, known: Described | None, shape: TableSchema) -> TableFeed:
         """A feed for rows of this shape. A new shape is announced at once, but for rows that are older than what the
-        log holds: those of a table in load (see `decide`), and those of a transaction that is read again (rule C3)."""
+        log holds: those of a table in load (see `decide`), and those of a transaction that is read again (rule C3).
+
+        Raises:
+            TableStopError: the publication leaves columns out.
+        """
         change = self._change(feed, known, shape)
         if change is not None:
             in_past = feed.buffer.judged or self._codec.ordinal < self._codec.skip
+            if not in_past and (hidden := _hidden(feed, known, shape)):
+                raise TableStopError(
+                    f"its changes are published without column {', '.join(hidden)}",
+                    code="PUBLICATION_CHANGED",
+                    hint=f'ALTER PUBLICATION <publication> SET TABLE "{shape.table.schema}"."{shape.table.name}"; '
+                    + TABLE_AGAIN,
+                    table=shape.table,
+                    column=hidden[0],
+                )
             if not in_past or (known is not None and change.schema == known.schema):
                 feed = self._feed.change_schema(change)
         if feed.schema == shape:
@@ -153,6 +167,24 @@ class Relations:
                 self._feed.note_layout(table, seen.layout.to_text())
         self._seen, self._seen_until = [], 0
         self._feed.settled = True
+
+
+def _hidden(feed: TableFeed, known: Described | None, shape: TableSchema) -> list[str]:
+    """Columns that the log knows and the message lacks, while the table has them still: under their own numbers, so
+    they were not dropped and made again."""
+    if known is None:
+        return []
+    old, there = Layout.from_text(feed.layout), {column.name for column in shape.columns}
+    if old is None:
+        return []
+    return [
+        column.name
+        for column in feed.schema.columns
+        if column.name not in there
+        and column.name in old.columns
+        and column.name in known.layout.columns
+        and old.columns[column.name][0] == known.layout.columns[column.name][0]
+    ]
 
 
 def _schema_change(schema: TableSchema, layout: Layout | None, found: Evolution) -> SchemaChange:

@@ -20,7 +20,7 @@ from tailrace_capture.postgres.plan import build_plan
 from tailrace_capture.postgres.replication import unavailable
 from tailrace_capture.postgres.stop import corrupt_row, inexact_key
 from tailrace_capture.postgres.visibility import PgSnapshot
-from tailrace_capture.source import ChunkRows, KeyOrder, TableFeed, TableMovedError
+from tailrace_capture.source import ChunkRows, KeyOrder, TableFeed, TableMovedError, fitting_rows
 from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_schemas import wire
 from tailrace_schemas.avro import key_schema, millis
@@ -30,7 +30,6 @@ from tailrace_schemas.table import Column, TableSchema
 
 SLICE_BYTES = 8 << 20
 SAMPLE_ABOVE_ROWS = 2_000_000
-BIG_ROW_BYTES = 32 << 20  # a chunk is planned to stay below this
 
 
 def identifier(schema: TableSchema) -> sql.Identifier:
@@ -230,7 +229,7 @@ def plan_bounds(connection: Rows, schema: TableSchema, chunk_rows: int) -> list[
         return []
     name = identifier(schema).as_string(connection)
     row = connection.execute(
-        "SELECT coalesce(sum(greatest(reltuples, 0)), 0)::float8, coalesce(sum(pg_relation_size(oid)), 0)::float8"
+        "SELECT coalesce(sum(greatest(reltuples, 0)), 0)::float8, coalesce(sum(pg_table_size(oid)), 0)::float8"
         " FROM pg_class"
         " WHERE oid = %s::regclass OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass) WHERE isleaf)",
         (name, name),
@@ -239,8 +238,10 @@ def plan_bounds(connection: Rows, schema: TableSchema, chunk_rows: int) -> list[
     estimate, size = row
     if size <= 65536:
         return []
-    if estimate > 0:
-        chunk_rows = max(100, min(chunk_rows, int(BIG_ROW_BYTES / max(1.0, size / estimate))))
+    if not estimate:  # never analysed; it is read whole below in any case
+        counted = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(identifier(schema))).fetchone()
+        estimate = max(1, counted[0]) if counted else 1
+    chunk_rows = fitting_rows(chunk_rows, size / estimate)
     keys = sql.SQL(", ").join(sql.Identifier(column) for column in schema.key)
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(column)) for column in schema.key)
     sample: sql.Composable = sql.SQL("")
