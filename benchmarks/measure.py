@@ -19,7 +19,7 @@ class Usage:
 
 
 def run(*arguments: str, until: int | None = None) -> Usage:
-    """Run `tailrace` with these arguments to its end. `until`: the commit sequence to end at, told as a supervisor does.
+    """Run `tailrace` to its end. `until`: the commit sequence to end at, told as a supervisor does.
 
     Raises:
         RuntimeError: it did not end with 0; the message holds what it printed.
