@@ -620,9 +620,11 @@ _STOPS = (
     ErrorCode(
         "CONSISTENCY",
         (_STOP,),
-        "The target holds parts of source transactions: a sink was killed under `consistency: key`.",
-        "`consistency: key` once more, until it was stopped with SIGTERM.",
-        "Start with `consistency: transaction`.",
+        "The consistency was changed too early: the target holds parts of source transactions (a sink was killed under "
+        "`consistency: key`), or rows of a load that wait for unique values (under `transaction`).",
+        "The consistency of before once more: `key` until it was stopped with SIGTERM, `transaction` until the load is "
+        "done.",
+        "Start with the other one.",
     ),
     ErrorCode(
         "DEAD_LETTERS",

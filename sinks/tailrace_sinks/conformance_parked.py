@@ -6,8 +6,10 @@ More cases of the conformance suite, for sinks of targets that have unique keys 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
+from tailrace_schemas.errors import StopError
 from tailrace_schemas.table import Column, TableSchema
 from tailrace_sinks.batch import Limits
 from tailrace_sinks.conformance import World, row
@@ -306,6 +308,21 @@ def any_order_of_chunks_and_changes_ends_right(world: World) -> None:
     assert len(history) == len(set(history))
 
 
+def lanes_do_not_take_over_while_rows_are_parked(world: World) -> None:
+    t, s = both_times(world)
+    world.close()
+    lanes = world.harness.sink(replace(world.config, consistency="key"))
+    try:
+        lanes.open(take_over=True)
+    except StopError as error:
+        assert error.code == "CONSISTENCY"
+    else:
+        raise AssertionError("rows that are parked were left behind")
+    s.update(t, **row(1, 11, "b"))
+    goes_on(world)
+    assert world.rows(t) == [(1, 11, "b"), (2, 2, "a"), (3, 3, "c"), (9, 9, "z")]
+
+
 CASES: list[Callable[[World], None]] = [
     a_loaded_row_may_be_ahead_of_an_earlier_one,
     a_change_may_meet_a_loaded_row_that_is_ahead,
@@ -327,4 +344,5 @@ CASES: list[Callable[[World], None]] = [
     a_column_may_be_renamed_and_dropped_while_rows_are_parked,
     rows_are_noted_once_however_they_waited,
     any_order_of_chunks_and_changes_ends_right,
+    lanes_do_not_take_over_while_rows_are_parked,
 ]

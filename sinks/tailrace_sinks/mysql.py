@@ -52,6 +52,7 @@ from tailrace_sinks.mysql_parked import ParkDueError, ParkedTables, forget_parke
 from tailrace_sinks.mysql_progress import Pending, ProgressTables, forget, progress_table
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
+from tailrace_sinks.parked import refuse_lanes
 from tailrace_sinks.plan import MYSQL_SQL
 from tailrace_sinks.progress import Held, Move, Place, whole
 from tailrace_sinks.rows import Part
@@ -129,6 +130,7 @@ class MySqlSink(BatchApply[Session]):
 
     def lead(self, *, take_over: bool) -> Held:
         held = self._opened(lambda session: self._tables.read_rows(session, take_over=take_over))
+        refuse_lanes(self._parked.sources())
         return Held(self._with_letters(held.progress), held.rows)
 
     def join(self) -> None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 
-from tailrace_schemas.errors import InvariantError
+from tailrace_schemas.errors import InvariantError, StopError
 from tailrace_schemas.table import TableId
 
 
@@ -37,6 +38,22 @@ def refuse_in_order(source: TableId, *, is_parked: bool) -> None:
     """
     if is_parked:
         raise InvariantError(f'rows of "{source}" are parked, and its foreign-key actions cannot reach them')
+
+
+def refuse_lanes(sources: Sequence[TableId]) -> None:
+    """For a sink that goes on with `consistency: key` after `transaction`, in the middle of a load.
+
+    Raises:
+        StopError: rows are parked, which no lane would look after (code CONSISTENCY).
+    """
+    if sources:
+        raise StopError(
+            "rows of the load are still parked",
+            code="CONSISTENCY",
+            detail="under consistency transaction they wait for unique values: " + ", ".join(map(str, sources)),
+            hint="run with consistency: transaction until the load is done, then change to key",
+            table=sources[0],
+        )
 
 
 def _digest(*words: str, length: int) -> str:

@@ -33,6 +33,7 @@ from tailrace_sinks.envelope import Q_RAW
 from tailrace_sinks.evolution import UNKNOWN_DEFAULT, Ambiguous, differences, unambiguous, untold
 from tailrace_sinks.key_rules import refuse, source_findings, target_findings
 from tailrace_sinks.lanes import LanesSink
+from tailrace_sinks.parked import refuse_lanes
 from tailrace_sinks.plan import POSTGRES
 from tailrace_sinks.postgres_apply import PostgresActions, TableApply
 from tailrace_sinks.postgres_catalog import (
@@ -149,6 +150,7 @@ class PostgresSink(BatchApply[Connection]):
 
     def lead(self, *, take_over: bool) -> Held:
         held = self._opened(lambda connection: self._tables.read_rows(connection, take_over=take_over))
+        refuse_lanes(self._parked.sources())
         return Held(self._with_letters(held.progress), held.rows)
 
     def join(self) -> None:
