@@ -166,9 +166,10 @@ class Supervisor:
         elif code == 0:
             self._restart(child, "ended before its work was done")
         else:
-            child.failed, child.error = code, own.get("error") or _unknown(child.role, code)
+            error = own.get("error") or _unknown(child.role, code)
+            child.failed, child.error = code, error
             if child is not self._capture and not all(sink.over for sink in self._sinks):
-                self._sentence = f"{child.role} stopped: {child.error['code']}: {child.error['message']}"
+                self._sentence = f"{child.role} stopped: {error['code']}: {error['message']}"
                 self._display.say(f"{self._sentence}; the other sinks go on", process=child.role)
 
     def _restart(self, child: Child, what: str) -> None:
