@@ -6,7 +6,7 @@ SOURCES := schemas log capture sinks tailrace
 CODECS := $(shell sed -n 's/^    "\(.*\.py\)",$$/\1/p' setup.py)
 WORKERS ?= 2
 
-.PHONY: build demo lint test test-cases bench clean
+.PHONY: build demo lint test test-cases test-mutants bench clean
 
 build: $(VENV)/.dev
 
@@ -47,6 +47,10 @@ test-cases: build
 	tests/bed/install.sh
 	$(BIN)/python -m pytest -n $(WORKERS) -m case --cases build/cases.json; ended=$$?; \
 	PYTHONPATH=tests $(BIN)/python -m cases build/cases.json && exit $$ended
+
+test-mutants: build
+	tests/bed/install.sh POSTGRES18 MYSQL80 MARIADB118 KAFKA REGISTRY
+	PYTHONPATH=tests $(BIN)/python -m mutants
 
 bench: build
 	tests/bed/install.sh POSTGRES18 MARIADB118 MYSQL80 KAFKA REGISTRY

@@ -14,6 +14,7 @@ from fix_capture import LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
 from fix_servers import MYSQL_FAMILY_NAMES, wait_until
 
+import tailrace_capture.mysql.snapshot
 from tailrace_log.embedded import EmbeddedLog
 
 pytestmark = pytest.mark.servers
@@ -120,6 +121,35 @@ def test_load_under_writes_rebuilds_the_source(database: str, sql: Sql, tmp_path
             writer.join()
     finish(database, log)
     assert log_rows(log, database, *TABLES) == rows_of(sql, *TABLES)
+
+
+@pytest.mark.parametrize(("name", "streamed"), [("MYSQL80", ["c", "u", "d", "c", "d"]), ("MARIADB118", [])])
+@pytest.mark.case("E3", verdict="=")
+def test_what_commits_just_before_the_view_is_opened_comes_once(
+    name: str, streamed: list[str], mysql_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The view shows it before the stream has met it. MariaDB says so; MySQL's boundary was read before, so there the
+    chunk goes back and the stream brings it (rules B6, B7)."""
+    url = mysql_database(name)
+    session, log = Sql(url), EmbeddedLog(tmp_path / "log.db", "t")
+    session.run("CREATE TABLE a (id int primary key, v int)", "INSERT INTO a VALUES (1, 1), (2, 2), (3, 3)")
+    late = ["INSERT INTO a VALUES (4, 4)", "UPDATE a SET v = 5 WHERE id = 1"]
+    late += ["UPDATE a SET id = 9 WHERE id = 2", "DELETE FROM a WHERE id = 3"]
+    view = tailrace_capture.mysql.snapshot.consistent_view
+
+    def late_view(connection: Any) -> None:
+        while late:
+            session.run(late.pop(0))
+        view(connection)
+
+    monkeypatch.setattr(tailrace_capture.mysql.snapshot, "consistent_view", late_view)
+    with running_capture(mysql_source(url), log) as capture:
+        wait_until(lambda: loaded(capture), 30, "the load is done")
+    finish(url, log)
+    events = [v for _, _, v in LogReading(log).events() if v is not None and "op" in v]
+    assert [e["op"] for e in events if e["op"] != "r"] == streamed
+    assert log_rows(log, url, "a") == rows_of(session, "a") == {"a": [(1, 5), (4, 4), (9, 2)]}
+    session.close()
 
 
 def test_transaction_ids_and_orders_are_consecutive(database: str, sql: Sql, tmp_path: Path) -> None:

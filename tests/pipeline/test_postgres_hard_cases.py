@@ -12,7 +12,9 @@ from fix_capture import postgres_source, rebuild, running_capture
 from fix_servers import private_server, wait_until
 
 import tailrace_capture.postgres.stream
+from tailrace_capture.source import TableFeed, TableMovedError
 from tailrace_log.embedded import EmbeddedLog
+from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_schemas.errors import TailraceError
 
 pytestmark = pytest.mark.servers
@@ -105,6 +107,26 @@ def test_a_chunk_is_not_read_while_a_streamed_commit_is_invisible(tmp_path: Path
             wait_until(lambda: all(t.state == "streaming" for t in capture.status.tables.values()), 60, "loaded")
         drain(server.url, log, tmp_path)
         equal(server.url, log, "a")
+
+
+@VERSIONS
+@pytest.mark.case("E16", verdict="=")
+def test_a_chunk_of_a_table_rewritten_since_its_snapshot_counts_for_nothing(
+    version: str, postgres_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The snapshot still describes the table as it was, and shows no row of it (rule B9)."""
+    url = postgres_database(version)
+    run(url, "CREATE TABLE a (id int PRIMARY KEY, v int)", "INSERT INTO a VALUES (1, 1)")
+    source = postgres_source(url, tmp_path / "spool")
+    (schema,) = source.tables()
+    feed = TableFeed(schema, "t", 1, 2, TopicBuffer("t", 1, False, Clock()))
+    reader = source.reader()
+    reader.begin([feed])
+    run(url, "ALTER TABLE a ALTER v TYPE bigint")
+    with pytest.raises(TableMovedError):
+        assert sum(chunk.rows for chunk in reader.read(feed, None, None, "0:1")) == 0
+    reader.close()
+    source.close()
 
 
 @VERSIONS

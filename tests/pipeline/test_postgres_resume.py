@@ -3,6 +3,7 @@ leaves behind."""
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from fix_capture import CrashError, DyingLog, LogReading, postgres_source, rebui
 from fix_servers import wait_until
 
 import tailrace_capture.feed
+import tailrace_capture.postgres.stream
 from tailrace_capture.postgres.replication import ReplicationStream
-from tailrace_log.embedded import EmbeddedLog
-from tailrace_schemas.position import parse_position
+from tailrace_log.embedded import EmbeddedLog, EmbeddedWriter
+from tailrace_log.log import Batch, CommitRecord
+from tailrace_schemas.position import parse_lsn, parse_position
 
 pytestmark = pytest.mark.servers
 
@@ -42,6 +45,60 @@ def test_position_never_goes_back_when_the_slot_stands_behind_the_log(
         wait_until(lambda: len(LogReading(log).records()) > before, 30, "a further commit record")
     positions = [parse_position(record.position) for record in LogReading(log).records()]
     assert all(later.contains(earlier) for earlier, later in pairwise(positions))
+
+
+class HeldLog(EmbeddedLog):
+    """A log that writes only while `free` is set. `end`: LSN of the last commit record in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "t")
+        self.free = threading.Event()
+        self.free.set()
+        self.end = 0
+
+    def writer(self, pipeline: str, sinks: list[str]) -> EmbeddedWriter:
+        out = super().writer(pipeline, sinks)
+        write = out.write
+
+        def waiting(batches: list[Batch], record: CommitRecord) -> CommitRecord:
+            assert self.free.wait(60)
+            done = write(batches, record)
+            self.end = parse_lsn(done.position.removeprefix("lsn:"))
+            return done
+
+        out.write = waiting  # type: ignore[method-assign]
+        return out
+
+
+@pytest.mark.parametrize("version", ["POSTGRES18"])
+def test_only_what_is_in_the_log_is_acknowledged(
+    version: str, postgres_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres_database(version)
+    log = HeldLog(tmp_path / "log.db")
+    told: list[tuple[int, int]] = []  # what is acknowledged, and what the log holds then
+    feedback = ReplicationStream.feedback
+
+    def noting(stream: ReplicationStream, lsn: int) -> None:
+        told.append((lsn, log.end))
+        feedback(stream, lsn)
+
+    monkeypatch.setattr(ReplicationStream, "feedback", noting)
+    monkeypatch.setattr(tailrace_capture.postgres.stream, "FEEDBACK_SECONDS", 0.0)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE a (id int PRIMARY KEY)")
+        with running_capture(postgres_source(url, tmp_path / "spool"), log) as capture:
+            wait_until(lambda: {t.state for t in capture.status.tables.values()} == {"streaming"}, 30, "it is loaded")
+            log.free.clear()
+            passed, told[:] = capture.status.transactions, []
+            for n in range(5):
+                connection.execute("INSERT INTO a VALUES (%s)", (n,))
+            wait_until(lambda: capture.status.transactions >= passed + 5, 30, "the stream has passed them")
+            before = len(told)
+            wait_until(lambda: len(told) > before + 3, 30, "the source is told how far we are")
+            log.free.set()
+            wait_until(lambda: told[-1][0] > told[0][0], 30, "and at last of the transactions")
+    assert all(acknowledged <= held for acknowledged, held in told)
 
 
 @pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
