@@ -114,8 +114,13 @@ class LogReading:
         return out
 
     def events(self) -> Iterator[tuple[str, Event | None, Event | None]]:
-        """(topic, key, value) with markers in between as (topic, None, {"marker": kind, **data})."""
-        for record in self.records():
+        """(topic, key, value) with markers in between as (topic, None, {"marker": kind, **data}). Without those of
+        abandoned series (rule C3)."""
+        records = self.records()
+        left_out = abandoned(records)
+        for record in records:
+            if record.seq in left_out:
+                continue
             batches = {(b.topic, b.partition): wire.frames(b.frames) for b in self._reader.read(record)}
             first = {(r.topic, r.partition): r.first for r in record.ranges}
             told = dict.fromkeys(batches, 0)
@@ -146,6 +151,16 @@ class LogReading:
         assert stream.read() == b"", "bytes after the event"
         assert isinstance(out, dict)
         return out
+
+
+def abandoned(records: list[CommitRecord]) -> set[int]:
+    """Sequences of the stream records that were taken back."""
+    out: set[int] = set()
+    for closing in records:
+        if closing.kind == "abandon":
+            assert closing.since is not None
+            out |= {r.seq for r in records if closing.since <= r.seq < closing.seq and r.kind == "stream"}
+    return out
 
 
 def _columns(schema: Event) -> dict[str, str]:

@@ -24,7 +24,7 @@ from tailrace_capture.source import Resume, SchemaChange, TableFeed, Transaction
 from tailrace_capture.tables import TableRegister
 from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_log.log import Batch, CommitRecord, Marker, MarkerKind
-from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.errors import RetryableError, TableStopError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import Position
 from tailrace_schemas.table import TableId
@@ -61,6 +61,7 @@ class Feed:
         self._wanting_still = 0
         self._parked = False
         self._pending_open = resume.open
+        self._skipping = False
         self._transaction: Transaction | None = None
         self._in_series = False
         self._at: Position = resume.position
@@ -117,6 +118,8 @@ class Feed:
         if feed is None:
             return
         error.table = table
+        if self._skipping:
+            self._count_again(error)
         error.position = error.position or str(self._at)
         self._mark("stopped", feed, dict(stop_note(error)))
         self._register.stop(table)
@@ -124,11 +127,29 @@ class Feed:
         log.error("table stopped: %s", error, extra={"table": str(table)})
         self.wake()
 
-    def retire(self, table: TableId, topic: str) -> None:
+    def _count_again(self, error: TableStopError) -> None:
+        """A table stops where events of it have been counted before, so the rest of the transaction would be counted
+        otherwise: it is published anew.
+
+        Raises:
+            RetryableError: always; the next run does that.
+        """
+        self._marks = []
+        self._abandon()
+        while not self._publisher.idle:
+            self._publisher.check()
+            self._pause()
+        raise RetryableError(
+            f"{error.table} stops inside a half published transaction, which is read anew",
+            code="COUNTED_OTHERWISE",
+            detail=error.message,
+        )
+
+    def retire(self, table: TableId) -> None:
         """A table that the log knows is not there, or not selected, any more. It starts again if it comes back."""
         note = {"code": "TABLE_GONE", "message": "the table is gone or no longer selected"}
         note |= {"remedy": "create or select it again; then start again: it is loaded anew"}
-        self._marks.append(Mark(Marker("stopped", *table, topic, {}, dict(note))))
+        self._marks.append(Mark(Marker("stopped", *table, self._register.topic(table), {}, dict(note))))
 
     def table_gone(self, table: TableId) -> None:
         """The source no longer has this table."""
@@ -179,19 +200,22 @@ class Feed:
 
     def begin(self, transaction: Transaction) -> int:
         """A source transaction begins. Returns how many of its events are in the log already: the codec appends only
-        those with a higher ordinal (rule C3)."""
+        those with a higher ordinal (rule C3). Ordinals count events of the tables that are captured; where these are no
+        longer the same, the transaction is published anew."""
         self._clock.transaction += 1
         self._transaction = transaction
         self._marks_before = len(self._marks)
         self._source_ms = transaction.commit_ms
-        if self._pending_open is None:
+        pending = self._pending_open
+        if pending is None:
             return 0
-        pending, self._pending_open = self._pending_open, None
-        if pending.id == transaction.id:
-            self._in_series = True
-            return pending.ordinals
-        self._put(AbandonWork(self._restart_abandoned))
-        return 0
+        same_tables = not self._marks and not any("stopped" in kinds for kinds in self._publisher.series.values())
+        if pending.id != transaction.id or not same_tables:
+            self._abandon()
+            return 0
+        self._pending_open = None
+        self._in_series = self._skipping = True
+        return pending.ordinals
 
     def decide(self, buffer: TopicBuffer, key: bytes | None) -> bool:
         """Whether a change of a table in load is published (rule B1); may wait for a chunk that is being read."""
@@ -241,7 +265,7 @@ class Feed:
             self._side.commit(self._transaction)
         self._at = position
         self._transaction = None
-        self._in_series = False
+        self._in_series = self._skipping = False
         self.transactions += 1
         if self._register.bytes_waiting >= CUT_BYTES or (self._has_content() and self._publisher.idle):
             self._cut_here()
@@ -254,7 +278,7 @@ class Feed:
         assert self._transaction is not None
         if not self._in_series:
             self._cut_earlier()
-        self._in_series = True
+        self._in_series, self._skipping = True, False
         self._put_stream(self._register.take(), self._take_marks(), self._cut, self._transaction.id, ordinals)
 
     def _cut_earlier(self) -> None:
@@ -268,18 +292,34 @@ class Feed:
         if earlier or marks or self._at != self._cut:
             self._put_stream(earlier, marks, self._at, None, 0)
 
-    def _restart_abandoned(self, table: TableId) -> dict[TableId, list[list[str]]]:
-        feeds = self._register.feeds
-        return {
-            member: self._planner.restart(feeds[member]) for member in self._planner.together(table) if member in feeds
-        }
+    def _abandon(self) -> None:
+        """What is half published is not gone on with (rule C3). Sinks leave it out, its markers too: tables that have
+        markers there start again, as the log now describes them; stops are told again."""
+        self._pending_open = None
+        waiting, self._marks = self._marks, []
+        for table, kinds in self._publisher.series.items():
+            feed = self._register.feeds.get(table)
+            if feed is None:
+                self._stop_told_again(table, kinds)
+                continue
+            again = self.start(table)
+            if "schema" in kinds:
+                ids = {"key_schema_id": feed.key_id, "value_schema_id": feed.value_id}
+                self._mark("schema", feed, {**ids, "reload": True, "renamed": {}}, layout=feed.layout)
+            self._tell_emptied(again)
+        self._put(AbandonWork(self._take_marks()))
+        self._marks = waiting
+
+    def _stop_told_again(self, table: TableId, kinds: set[MarkerKind]) -> None:
+        load = self._publisher.loads.get(table)
+        if "stopped" in kinds and load is not None:
+            self._marks.append(Mark(Marker("stopped", *table, self._register.topic(table), {}, dict(load.error))))
 
     def idle(self, position: Position) -> None:
         """The source has nothing of ours up to `position`. An open transaction that should have come by then is lost:
         the engine calls this only past its place."""
         if self._pending_open is not None:
-            self._pending_open = None
-            self._put(AbandonWork(self._restart_abandoned))
+            self._abandon()
         self._at = position
 
     def tick(self) -> None:
@@ -298,7 +338,7 @@ class Feed:
             return
         while self._requests:
             self._requests.pop(0)()
-        if self._side.beat_due():
+        if self._pending_open is None and self._side.beat_due():
             self._cut_here()
         elif self._has_content():
             if self._publisher.idle:
@@ -328,6 +368,8 @@ class Feed:
         return marks
 
     def _cut_here(self) -> None:
+        if self._pending_open is not None:
+            self._abandon()  # what is cut here may not stand inside its series
         self._put_stream(self._register.take(), self._take_marks(), self._at, None, 0)
 
     def _put_stream(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from tailrace_capture.load_state import TableLoad, table_key
 from tailrace_capture.tables import TableRegister
-from tailrace_log.log import Batch, CommitRecord, LogWriter, Marker, OpenTransaction, RecordKind
+from tailrace_log.log import Batch, CommitRecord, LogWriter, Marker, MarkerKind, OpenTransaction, RecordKind
 from tailrace_schemas.errors import InvariantError, LogUnavailableError, TailraceError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import Position
@@ -67,10 +67,9 @@ class ChunkWork:
 
 @dataclass(slots=True)
 class AbandonWork:
-    """The open transaction will never come again (rule C3). `restart` lets a table start again, with those that are
-    loaded together with it, and gives their bounds."""
+    """The open transaction is not gone on with (rule C3). `marks`: what its own markers did, told again."""
 
-    restart: Callable[[TableId], dict[TableId, list[list[str]]]]
+    marks: list[Mark]
 
 
 Work = StreamWork | ChunkWork | AbandonWork
@@ -105,20 +104,18 @@ class Publisher:
         self.loads: dict[TableId, TableLoad] = {}
         self.source_ms = 0
         self._full_seq = -FULL_EVERY - 1
-        self._series_markers: set[TableId] = set()
+        self.series: dict[TableId, set[MarkerKind]] = {}
 
     def resume(self, records: list[CommitRecord], loads: dict[TableId, TableLoad]) -> None:
-        """Continue after `records` (see `LogWriter.open`) with the load states folded from them."""
+        """Continue after `records` (see `LogWriter.open`) with the load states folded from them. `series`: kinds of the
+        markers that the open transaction has left in the log so far."""
         last = records[-1]
         self.seq, self.position, self.open = last.seq, last.position, last.open
         self.source_ms, self.loads = last.source_ms, loads
-        self._series_markers = {
-            TableId(marker.schema, marker.table)
-            for record in records
-            if last.open is not None and record.seq >= last.open.since and record.kind == "stream"
-            for marker in record.markers
-            if marker.kind in ("truncate", "reload")
-        }
+        for record in records:
+            if last.open is not None and record.seq >= last.open.since and record.kind == "stream":
+                for marker in record.markers:
+                    self.series.setdefault(TableId(marker.schema, marker.table), set()).add(marker.kind)
 
     def start(self) -> None:
         self._thread.start()
@@ -196,19 +193,10 @@ class Publisher:
         failpoint("capture.after_log_write")
         self.seq, self.position, self.open = written.seq, written.position, written.open
         self.source_ms = written.source_ms
-        self._note_series(written)
         if written.load_full:
             self._full_seq = written.seq
         streaming = [table for table in self._changed if self.loads[table].state == "streaming"]
         self.on_durable(written, work, streaming)
-
-    def _note_series(self, record: CommitRecord) -> None:
-        if record.open is None:
-            self._series_markers = set()
-        elif record.kind == "stream":
-            self._series_markers |= {
-                TableId(m.schema, m.table) for m in record.markers if m.kind in ("truncate", "reload")
-            }
 
     def _record(self, work: Work) -> tuple[CommitRecord, list[Batch]]:
         """The record of one log transaction; chunk states are those before it, changed by what it holds (rule C2)."""
@@ -228,7 +216,7 @@ class Publisher:
             if work.open_id is not None:
                 first = self.open.since if self.open is not None else seq
                 open_ = OpenTransaction(work.open_id, work.ordinals, first)
-            changed |= self._change_loads(work)
+            changed |= self._change_loads(work.marks, work.layouts)
         elif isinstance(work, ChunkWork):
             kind, batches = "chunk", work.batches
             load = self.loads[work.table]
@@ -239,7 +227,8 @@ class Publisher:
         else:
             kind, open_ = "abandon", None
             since = None if self.open is None else self.open.since
-            markers, changed = self._abandoned(work)
+            markers = [mark.marker for mark in work.marks]
+            changed |= self._change_loads(work.marks, {})
         changed |= self._forget(position)
         self._changed = changed
         full = open_ is None and seq - self._full_seq > FULL_EVERY
@@ -276,9 +265,9 @@ class Publisher:
             position=position,
         )
 
-    def _change_loads(self, work: StreamWork) -> set[TableId]:
+    def _change_loads(self, marks: list[Mark], layouts: dict[TableId, str]) -> set[TableId]:
         changed = set()
-        for mark in work.marks:
+        for mark in marks:
             table = TableId(mark.marker.schema, mark.marker.table)
             if mark.load is not None:
                 self.loads[table] = mark.load
@@ -292,7 +281,7 @@ class Publisher:
             else:
                 continue
             changed.add(table)
-        for table, layout in work.layouts.items():
+        for table, layout in layouts.items():
             self.loads[table].layout = layout
             changed.add(table)
         return changed
@@ -300,20 +289,6 @@ class Publisher:
     def _restart(self, table: TableId, bounds: list[list[str]]) -> None:
         self.loads[table].restart(bounds)
         self._generations[table] = self._generations.get(table, 0) + 1
-
-    def _abandoned(self, work: AbandonWork) -> tuple[list[Marker], set[TableId]]:
-        markers = []
-        restarted: set[TableId] = set()
-        for marked in self._series_markers:
-            if marked in restarted:
-                continue
-            for table, bounds in work.restart(marked).items():
-                topic = self._register.topics[table]
-                at = dict.fromkeys(range(self._register.partitions[topic]), 0)
-                markers.append(Marker("reload", *table, topic, at))
-                self._restart(table, bounds)
-                restarted.add(table)
-        return markers, restarted
 
     def _forget(self, position: str) -> set[TableId]:
         """Rule B11: a snapshot is forgotten in the first record whose own position is past it."""

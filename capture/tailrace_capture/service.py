@@ -28,7 +28,6 @@ from tailrace_log.log import EventLog
 from tailrace_schemas.errors import RefusedError, RetryableError, StopError, TailraceError
 from tailrace_schemas.position import Position
 from tailrace_schemas.table import TableId
-from tailrace_schemas.topic import data_topic
 
 log = logging.getLogger("tailrace.capture")
 
@@ -223,7 +222,7 @@ class _Run:
         for table in sorted(publisher.loads.keys() - schemas.keys()):
             if publisher.loads[table].state != "stopped":
                 log.warning("table is no longer selected or no longer there", extra={"table": str(table)})
-                feed.retire(table, data_topic(self._log.prefix, table))
+                feed.retire(table)
         self._estimates = {table: self._source.estimate_rows(table) for table in planner.lives}
 
     def _stream(

@@ -15,7 +15,7 @@ from tailrace_schemas.topic import data_topic
 
 
 class TableRegister:
-    """`feeds`: tables by id, without the stopped ones. `topics` and `partitions`: of every table ever described."""
+    """`feeds`: tables by id, without the stopped ones."""
 
     def __init__(
         self, log: EventLog, writer: LogWriter, clock: Clock, parse: Callable[[str], Position], key_bytes: bool = False
@@ -24,8 +24,6 @@ class TableRegister:
         self._key_bytes = key_bytes
         self.feeds: dict[TableId, TableFeed] = {}
         self._buffers: dict[TableId, TopicBuffer] = {}
-        self.topics: dict[TableId, str] = {}
-        self.partitions: dict[str, int] = {}
 
     def announced(self, value_id: int) -> TableSchema:
         """The description that the log announced under this schema id."""
@@ -34,7 +32,7 @@ class TableRegister:
     def describe(self, schema: TableSchema, layout: str) -> TableFeed:
         """Register `schema` as the table's present one, and return the table's feed."""
         prefix, table = self._log.prefix, schema.table
-        topic = data_topic(prefix, table)
+        topic = self.topic(table)
         registry = self._log.registry
         value_id = registry.register(f"{topic}-value", json.dumps(value_schema(prefix, schema), ensure_ascii=False))
         key = key_schema(prefix, schema)
@@ -52,9 +50,11 @@ class TableRegister:
             self._writer.ensure_topics({topic: partitions})
             buffer = TopicBuffer(topic, partitions, keyless, self._clock, None, self._key_bytes)
             self._buffers[table] = buffer
-            self.topics[table], self.partitions[topic] = topic, partitions
         buffer.set_keyless(keyless)
         return buffer
+
+    def topic(self, table: TableId) -> str:
+        return data_topic(self._log.prefix, table)
 
     def stop(self, table: TableId) -> None:
         self.feeds.pop(table, None)

@@ -888,6 +888,13 @@ _ROWS = (
 
 _WAITS = (
     ErrorCode(
+        "COUNTED_OTHERWISE",
+        (_WAIT,),
+        "A table stops inside a big transaction of which a part is in the log: the transaction is read and published "
+        "anew, without it.",
+        "Nothing: capture goes on by itself. `tailrace status` names the table and why it stops.",
+    ),
+    ErrorCode(
         "FENCED",
         (_WAIT,),
         "Another process has taken over the log, or the sink.",

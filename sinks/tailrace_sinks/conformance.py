@@ -759,6 +759,27 @@ def an_abandoned_series_is_left_out_but_for_its_chunks(world: World) -> None:
     assert world.rows(t) == [(1, 0, "n"), (5, 0, "n"), (50, 0, "n")]
 
 
+def what_an_abandoned_series_announced_is_announced_again(world: World) -> None:
+    """Emptied, its columns as they are now, loaded anew; the transaction comes again whole."""
+    t, s = wider(world, world.table("t"), "old"), world.stream
+    s.insert(t, **row(1), old="x")
+    s.commit()
+    since = s.seq
+    new = wider(world, world.table("t"), "new")
+    s.schema_change(new, renamed={"old": "new"})
+    s.insert(new, **row(2), new="y")
+    s.open_part(since)
+    s.mark("reload", new)
+    s.schema_change(new, reload=True, renamed={})
+    s.abandon(since)
+    s.insert(new, **row(2), new="y")
+    s.commit()
+    s.load(new, [{**row(1), "new": "x"}])
+    s.chunk()
+    world.apply()
+    assert world.harness.query(f"SELECT id, new FROM {world.name(t)} ORDER BY id") == [(1, "x"), (2, "y")]
+
+
 def batches_joined_or_not_give_the_same(world: World) -> None:
     t, s = world.table("t"), world.stream
     for n in range(30):
@@ -817,5 +838,6 @@ CASES: list[Callable[[World], None]] = [
     every_operation_happens_once,
     an_open_series_is_begun_when_it_is_closed,
     an_abandoned_series_is_left_out_but_for_its_chunks,
+    what_an_abandoned_series_announced_is_announced_again,
     batches_joined_or_not_give_the_same,
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from fix_capture import CrashError, DyingLog, LogReading, postgres_source, rebuild, running_capture
-from fix_servers import wait_until
+from fix_servers import private_server, wait_until
 
 import tailrace_capture.feed
 import tailrace_capture.postgres.stream
@@ -149,3 +149,27 @@ def run_to_the_end(url: str, log: DyingLog, folder: Path) -> bool:
     except CrashError:
         return False
     return True
+
+
+@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+def test_a_killed_server_is_read_on_where_it_stood(version: str, tmp_path: Path) -> None:
+    """By the same capture, as soon as it answers again."""
+    log = EmbeddedLog(tmp_path / "log.db", "t")
+    with private_server(version) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE a (id int PRIMARY KEY, v int)")
+            connection.execute("INSERT INTO a SELECT g, 0 FROM generate_series(1, 100) g")
+        with running_capture(postgres_source(server.url, tmp_path / "spool"), log) as capture:
+            wait_until(lambda: {t.state for t in capture.status.tables.values()} == {"streaming"}, 30, "it is loaded")
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                for n in range(50):
+                    connection.execute("UPDATE a SET v = v + 1 WHERE id <= %s", (n,))
+            server.kill()
+            wait_until(lambda: "waiting to start again" in capture.status.sentence, 30, "capture has noticed")
+            server.start()
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute("INSERT INTO a VALUES (1000, 7)")
+                wanted = connection.execute("SELECT * FROM a ORDER BY id").fetchall()
+            wait_until(lambda: len(next(iter(rebuild(log).values()))) == 101, 30, "it goes on")
+    (rows,) = rebuild(log).values()
+    assert sorted(tuple(row.values()) for row in rows.values()) == wanted

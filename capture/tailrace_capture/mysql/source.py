@@ -280,10 +280,11 @@ class MySqlSource:
 
     def accepts(self, snapshot: Snapshot) -> bool:
         assert isinstance(snapshot, BinlogSnapshot)
-        if self._stream is None:
-            return False
-        passed = self._stream.progress.passed
-        return passed.place is not None and snapshot.sees_all(passed)
+        return self._stream is not None and self.knows_its_place() and snapshot.sees_all(self._stream.progress.passed)
+
+    def knows_its_place(self) -> bool:
+        """Whether the stream has been told by the server which file and offset it reads."""
+        return self._stream is not None and self._stream.progress.passed.place is not None
 
     def reader(self) -> SnapshotReader:
         with self._lock:
