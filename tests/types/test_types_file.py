@@ -6,8 +6,7 @@ A row's first cell names types as CREATE TABLE has them; a server makes a table 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import fix_rows_postgres
 import psycopg
 import pytest
 from fix_mysql import Sql
+from fix_types_files import MYSQL, POSTGRES, Row, rows_of
 
 from tailrace_capture.mysql import native
 from tailrace_capture.postgres import catalog
@@ -25,38 +25,9 @@ from tailrace_schemas.types import LogicalType
 from tailrace_sinks.mysql_types import Flavor, mysql_type
 from tailrace_sinks.postgres_types import postgres_type
 
-ROOT = Path(__file__).parents[2]
-POSTGRES = ROOT / "capture/tailrace_capture/postgres/TYPES.md"
-MYSQL = ROOT / "capture/tailrace_capture/mysql/TYPES.md"
-
 _COLLATIONS = frozenset({"utf8mb4_0900_bin", "utf8mb4_nopad_bin"})
 MYSQL9 = Flavor(False, (9, 7), _COLLATIONS)
 MARIADB = Flavor(True, (11, 8), _COLLATIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a table of types; the cells as they stand there."""
-
-    types: tuple[str, ...]
-    logical: str
-    avro: str
-    postgres: str
-    mysql: str
-    parquet: str
-
-
-def rows_of(file: Path) -> Iterator[Row]:
-    """Of the tables whose header begins with `| type | logical type`."""
-    inside = False
-    for line in file.read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if not line.startswith("|"):
-            inside = False
-        elif cells[:2] == ["type", "logical type"]:
-            inside = True
-        elif inside and not line.startswith("|---"):
-            yield Row(tuple(re.findall(r"`([^`]+)`", cells[0])), *cells[1:6])
 
 
 def logical_words(type_: LogicalType) -> str:
