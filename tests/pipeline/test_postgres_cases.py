@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from fix_capture import Event, LogReading, RunningCapture, postgres_source, rebuild, running_capture
 from fix_servers import private_server, wait_until
+from fix_versions import EVERY_POSTGRES
 
 import tailrace_capture.source
 from tailrace_log.embedded import EmbeddedLog
@@ -71,7 +72,7 @@ class Bench:
                 assert sorted(tuple(row.values()) for row in got[f"t.public.{table}"].values()) == wanted
 
 
-@pytest.fixture(params=["POSTGRES14", "POSTGRES18"])
+@pytest.fixture(params=EVERY_POSTGRES)
 def bench(request: pytest.FixtureRequest, postgres_database: Any, tmp_path: Path) -> Bench:
     return Bench(str(postgres_database(request.param)), tmp_path)
 
@@ -311,7 +312,7 @@ def test_partitioned_table_comes_under_its_root(bench: Bench) -> None:  # D11, D
     bench.equal("p")
 
 
-@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.parametrize("version", EVERY_POSTGRES)
 @pytest.mark.case("C4", verdict="=")
 def test_big_transactions_streamed_before_their_commit(version: str, tmp_path: Path) -> None:  # C4
     with private_server(version, config="logical_decoding_work_mem = '64kB'") as server:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from fix_capture import postgres_source, rebuild, running_capture
 from fix_servers import private_server, wait_until
+from fix_versions import EVERY_POSTGRES
 
 import tailrace_capture.postgres.stream
 from tailrace_capture.source import TableFeed, TableMovedError
@@ -18,7 +19,7 @@ from tailrace_log.frames import Clock, TopicBuffer
 from tailrace_schemas.errors import TailraceError
 
 pytestmark = pytest.mark.servers
-VERSIONS = pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+VERSIONS = pytest.mark.parametrize("version", EVERY_POSTGRES)
 
 
 def run(url: str, *statements: str) -> None:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from fix_capture import LogReading, RunningCapture, postgres_source, running_capture
 from fix_servers import wait_until
+from fix_versions import EVERY_POSTGRES
 from psycopg import sql
 
 from tailrace_capture.postgres import snapshot
@@ -48,7 +49,7 @@ def key_values(random: Random) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.parametrize("version", EVERY_POSTGRES)
 @pytest.mark.case("B11", verdict="=")
 def test_a_key_belongs_to_the_chunk_that_reads_its_row(
     version: str, seed: int, postgres_database: Callable[[str], str], tmp_path: Path

@@ -8,11 +8,12 @@ import psycopg
 import pytest
 from fix_command import tailrace
 from fix_servers import private_server
+from fix_versions import EVERY_POSTGRES
 
 pytestmark = pytest.mark.servers
 
 
-@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.parametrize("version", EVERY_POSTGRES)
 @pytest.mark.case("B5", verdict="STOP(REPLICA_IDENTITY)")
 @pytest.mark.case("K3", verdict="STOP(PREFLIGHT)")
 def test_every_finding_comes_at_once_and_the_remedies_clear_them(version: str, tmp_path: Path) -> None:

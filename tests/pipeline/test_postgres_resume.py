@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from fix_capture import CrashError, DyingLog, LogReading, postgres_source, rebuild, running_capture
 from fix_servers import private_server, wait_until
+from fix_versions import EVERY_POSTGRES
 
 import tailrace_capture.feed
 import tailrace_capture.postgres.stream
@@ -23,7 +24,7 @@ from tailrace_schemas.position import parse_lsn, parse_position
 pytestmark = pytest.mark.servers
 
 
-@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.parametrize("version", EVERY_POSTGRES)
 def test_position_never_goes_back_when_the_slot_stands_behind_the_log(
     version: str, postgres_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +102,7 @@ def test_only_what_is_in_the_log_is_acknowledged(
     assert all(acknowledged <= held for acknowledged, held in told)
 
 
-@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.parametrize("version", EVERY_POSTGRES)
 @pytest.mark.parametrize(
     ("statement", "value", "marker"),
     [("TRUNCATE a", "'kept'", "truncate"), ("ALTER TABLE a ADD COLUMN w int DEFAULT 7", "'wide', g", "schema")],
@@ -151,7 +152,7 @@ def run_to_the_end(url: str, log: DyingLog, folder: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.parametrize("version", EVERY_POSTGRES)
 def test_a_killed_server_is_read_on_where_it_stood(version: str, tmp_path: Path) -> None:
     """By the same capture, as soon as it answers again."""
     log = EmbeddedLog(tmp_path / "log.db", "t")

@@ -16,6 +16,7 @@ import pytest
 from cases.catalogue import VERSIONS
 from cases.plugin import PASSED
 from fix_servers import POSTGRES_NAMES, server
+from fix_versions import QUICK
 from specs.play import played
 from specs.spec import Spec, read_specs
 
@@ -25,10 +26,6 @@ SPECS = read_specs(Path(__file__).parent)
 
 def _file(spec: Spec) -> str:
     return f"tests/specs/{spec.name}.sql"
-
-
-# Versions between these say nothing else as a rule.
-QUICK = ("POSTGRES14", "POSTGRES18", "MYSQL80", "MARIADB118")
 
 
 def _param(version: str) -> object:
