@@ -20,7 +20,7 @@ from tailrace import drop as drops
 from tailrace import logs, preflight
 from tailrace.arguments import PipelineFlags, from_flags, known_state, state_of, stored_settings
 from tailrace.boundary import error_json, finding_json, print_error, print_findings, print_json
-from tailrace.display import display, size_text
+from tailrace.display import display, harm_text, size_text
 from tailrace.http_server import serve
 from tailrace.lifeline import Lifeline
 from tailrace.monitor import pipeline_status
@@ -250,6 +250,7 @@ def print_status(data: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(_heading(data))
     _print_trouble(console, data["capture"]["error"])
+    _print_harm(console, data["source"]["harm"])
     for sink_data in data["sinks"]:
         lag, applied = sink_data["lag"], sink_data["applied"]
         console.print(
@@ -276,6 +277,15 @@ def _heading(data: dict[str, Any]) -> str:
         f"{data['source']['position'] or 'no position yet'}, log {data['log']['kind']} "
         f"{size_text(data['log']['bytes'])}"
     )
+
+
+def _print_harm(console: Console, harm: dict[str, Any]) -> None:
+    """What the source keeps for us, as it was measured last."""
+    if said := harm_text(harm):
+        console.print(f"at the source: {said}")
+    for warning in harm.get("warnings", ()):
+        console.print(Text(f"  {warning['code']}: {warning['message']}", style="yellow"))
+        console.print(Text(f"  hint: {warning['remedy']}"))
 
 
 def _print_trouble(console: Console, error: dict[str, Any] | None, where: str = "") -> None:

@@ -44,6 +44,24 @@ def size_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def harm_text(harm: dict[str, Any]) -> str:
+    """What the source keeps for us; empty where nothing was measured."""
+    parts = []
+    if harm.get("wal_kept_bytes") is not None:
+        kept, left = size_text(harm["wal_kept_bytes"]), harm["wal_left_bytes"]
+        more = "" if left is None else f", slot lost after {size_text(left)} more"
+        parts.append(f"slot {harm['slot']} keeps {kept} of WAL ({harm['wal_status']}{more})")
+    if harm.get("binlog_behind_bytes") is not None:
+        parts.append(f"{size_text(harm['binlog_behind_bytes'])} of binary log not read")
+    if harm.get("binlog_left_seconds") is not None:
+        parts.append(f"purged in {harm['binlog_left_seconds'] / 3600:,.1f} h at the earliest")
+    if harm.get("snapshot_seconds"):
+        parts.append(f"a snapshot open for {harm['snapshot_seconds']:,} s")
+    if harm.get("load_paused"):
+        parts.append("the load waits")
+    return ", ".join(parts)
+
+
 class Rate:
     """Applied rows and changes a second, over the time between two looks."""
 

@@ -41,6 +41,7 @@ def pipeline_status(settings: PipelineSettings, state: StateFolder) -> dict[str,
             "kind": settings.source.url.engine,
             "position": capture.get("position", ""),
             "identity": capture.get("identity", {}),
+            "harm": capture.get("harm", {}),
         },
         "log": {
             "kind": "kafka" if isinstance(settings.log, KafkaLogUrl) else "sqlite",
@@ -161,6 +162,15 @@ class StatusCollector(Collector):
             yield family
 
 
+_HARM: dict[str, MetricName] = {
+    "wal_kept_bytes": "tailrace_wal_kept_bytes",
+    "wal_left_bytes": "tailrace_wal_left_bytes",
+    "binlog_behind_bytes": "tailrace_binlog_behind_bytes",
+    "binlog_left_seconds": "tailrace_binlog_left_seconds",
+    "snapshot_seconds": "tailrace_snapshot_seconds",
+    "load_paused": "tailrace_load_paused",
+}
+
 Samples = list[tuple[tuple[str, ...], float]]
 
 
@@ -186,6 +196,10 @@ def _samples(status: dict[str, Any]) -> Iterator[tuple[MetricName, Samples]]:
     yield "tailrace_rows_loaded", [((table["name"],), table["rows_loaded"]) for table in status["tables"]]
     yield "tailrace_tables", [((s,), n) for s, n in Counter(table["state"] for table in status["tables"]).items()]
     yield "tailrace_sink_retries", of_sinks("retries")
+    harm = status["source"]["harm"]
+    for word in _HARM:
+        value = harm.get(word)
+        yield _HARM[word], [] if value is None else [((), float(value))]
 
 
 def _dig(data: dict[str, Any], path: tuple[str, ...]) -> float:

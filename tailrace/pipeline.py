@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 from tailrace.state import StateFolder
+from tailrace_capture.harm import HarmLimits, Steps
 from tailrace_capture.service import CaptureSettings
 from tailrace_capture.source import Source
 from tailrace_log.log import EventLog
@@ -168,6 +169,18 @@ def capture_settings(settings: PipelineSettings, until_current: bool, connect_ti
         transaction_metadata=settings.transaction_metadata,
         foreign_truncate=settings.foreign_truncate,
         connect_timeout=connect_timeout,
+        harm=_harm_limits(settings),
+    )
+
+
+def _harm_limits(settings: PipelineSettings) -> HarmLimits:
+    wal, binlog = settings.source.max_wal_kept, settings.source.min_binlog_left
+    snapshot = settings.load.max_snapshot_seconds
+    return HarmLimits(
+        max_wal_kept=Steps(wal.warn, wal.pause_load, wal.stop),
+        min_binlog_left=Steps(binlog.warn, binlog.pause_load, binlog.stop),
+        snapshot_warn=snapshot.warn,
+        snapshot_end=snapshot.end,
     )
 
 

@@ -260,6 +260,7 @@ def capture_json(status: CaptureStatus) -> dict[str, Any]:
         "transactions": status.transactions,
         "source_ms": status.source_ms,
         "error": status.error or None,
+        "harm": status.harm,
         "tables": [
             {
                 "name": str(table),

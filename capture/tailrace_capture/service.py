@@ -14,9 +14,10 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tailrace_capture.feed import Feed
+from tailrace_capture.harm import HarmLimits, HarmWatch
 from tailrace_capture.load_state import TableLoad, restore
 from tailrace_capture.publish import Publisher, StreamWork
 from tailrace_capture.side_topics import SideTopics
@@ -52,6 +53,7 @@ class CaptureSettings:
     foreign_truncate: bool = False
     connect_timeout: float = 30.0
     drain_seconds: float = 20.0
+    harm: HarmLimits = field(default_factory=HarmLimits)
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class CaptureStatus:
     source_ms: int = 0
     tables: dict[TableId, TableStatus] = field(default_factory=dict)
     error: dict[str, str] = field(default_factory=dict)
+    harm: dict[str, Any] = field(default_factory=dict)
 
 
 def run_capture(
@@ -235,8 +238,20 @@ class _Run:
         )
         ended = threading.Event()
         self._ended = ended
+        streaming = self._settings.mode != "full-load"
+        harm = HarmWatch(self._source, self._settings.harm, planner, streaming=streaming)
+        self._harm = harm
+
+        def stop() -> None:
+            feed.stopping = True
+            feed.wake()
+
+        measurer = threading.Thread(
+            target=harm.run, args=(ended, lambda: (feed.durable, publisher.source_ms), stop), name="harm", daemon=True
+        )
         planner.start(feed, publisher)
         watcher.start()
+        measurer.start()
         self._status.state, self._status.sentence = "running", ""
         try:
             if self._settings.mode == "full-load":
@@ -246,6 +261,8 @@ class _Run:
             feed.finish()
             publisher.close(self._settings.drain_seconds)
             publisher.check()
+            if harm.error is not None:
+                raise harm.error
         finally:
             feed.stopping = True
             ended.set()
@@ -253,6 +270,7 @@ class _Run:
             planner.close()
             publisher.close(0)
             watcher.join(5)
+            measurer.join(5)
             self.wrote = publisher.seq != resumed
             self._show(feed, planner, publisher)
         return True
@@ -285,6 +303,7 @@ class _Run:
         status = self._status
         status.position, status.seq = str(feed.durable), publisher.seq
         status.transactions, status.source_ms = feed.transactions, publisher.source_ms
+        status.harm = self._harm.shown
         tables = {}
         for table, load in list(publisher.loads.items()):
             live = planner.live(table)

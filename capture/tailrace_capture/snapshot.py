@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -28,7 +29,7 @@ from tailrace_capture.source import (
     TableMovedError,
 )
 from tailrace_log.log import Batch
-from tailrace_schemas.errors import RetryableError, TableStopError
+from tailrace_schemas.errors import TABLE_AGAIN, RetryableError, StopError, TableStopError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableId, TableSchema
 
@@ -40,6 +41,7 @@ log = logging.getLogger("tailrace.load")
 ChunkState = Literal["none", "reading", "done"]
 Verdict = Literal["drop", "truncate", "restart"]
 REFUSED_PAUSE = 0.02
+SMALLER = 4  # into so many pieces a chunk is cut whose snapshot lasted too long
 _NO_ACTIONS = {"NO ACTION", "RESTRICT"}
 
 
@@ -114,14 +116,22 @@ class LiveLoad:
         return sum(chunk.state == "done" for chunk in self.chunks)
 
 
+class SnapshotTooLongError(Exception):
+    """The chunk's transaction was ended by `LoadPlanner.end_long_snapshots`; its rows count for nothing."""
+
+
 @dataclass(slots=True)
 class _Job:
-    """A chunk to read; of several tables when they are read together. `reading`: the one being read."""
+    """A chunk to read; of several tables when they are read together. `reading`: the one being read. `since`: when its
+    snapshot was taken (monotonic, 0: not yet); `reader`: by which; `too_long`: it has to end."""
 
     lives: tuple[LiveLoad, ...]
     chunk: int
     generations: tuple[int, ...]
     reading: LiveLoad
+    since: float = 0.0
+    reader: SnapshotReader | None = None
+    too_long: bool = False
 
     @property
     def current(self) -> bool:
@@ -147,6 +157,10 @@ class LoadPlanner:
     _attempt: int = field(default_factory=time.time_ns)
     _error: BaseException | None = None
     _budget_at: float = 0.0
+    paused: bool = False  # no further chunk is begun
+    _jobs: list[_Job] = field(default_factory=list)  # chunks being read now
+    _cuts: dict[TableId, int] = field(default_factory=dict)  # into how many a chunk of the settings is cut
+    _shared_since: float = 0.0
 
     # --- what the feed asks
 
@@ -175,7 +189,8 @@ class LoadPlanner:
         return self._families.get(table, (table,))
 
     def _bounds(self, schema: TableSchema) -> list[list[str]]:
-        return [] if schema.table in self._families else self.source.plan(schema, self.chunk_rows)
+        rows = max(1, self.chunk_rows // self._cuts.get(schema.table, 1))
+        return [] if schema.table in self._families else self.source.plan(schema, rows)
 
     def restart(self, feed: TableFeed) -> list[list[str]]:
         """Every chunk of the table has no snapshot again; returns the new bounds (rule B10)."""
@@ -244,6 +259,7 @@ class LoadPlanner:
     def start(self, feed: Feed, publisher: Publisher) -> None:
         chunks = sum(len(live.chunks) for live in self.lives.values())
         count = len(self.shared) or min(self.readers, max(1, chunks))
+        self._shared_since = time.monotonic() if self.shared else 0.0
         self._threads = [
             threading.Thread(target=self._run, args=(feed, publisher), name=f"load-{n}", daemon=True)
             for n in range(count)
@@ -280,6 +296,10 @@ class LoadPlanner:
                     try:
                         if not self._chunk(job, reader, feed, publisher):
                             self._stop.wait(REFUSED_PAUSE)
+                    except SnapshotTooLongError:
+                        reader.close()
+                        reader = self.source.reader()
+                        self._smaller(job, feed)
                     finally:
                         self._unclaim(job)
             finally:
@@ -289,6 +309,8 @@ class LoadPlanner:
             feed.wake()
 
     def _next(self) -> _Job | None:
+        if self.paused:
+            return None
         with self._lock:
             for table, live in self.lives.items():
                 members = tuple(self.lives[member] for member in self.together(table) if member in self.lives)
@@ -315,18 +337,63 @@ class LoadPlanner:
             return False
         failpoint("capture.snapshot_taken")
         try:
-            self._read(job, snapshot, reader, publisher)
+            with self._counted(job, reader):
+                self._read(job, snapshot, reader, publisher)
         except TableMovedError as moved:
             self._moved(job, feed, moved)
         except TableStopError as error:
             self._stopped(job, feed, error)
+        except (RetryableError, SnapshotTooLongError) as error:
+            self._set(job, _Chunk())
+            feed.wake()
+            if job.too_long:
+                raise SnapshotTooLongError from error
+            raise
         except BaseException:
             self._set(job, _Chunk())
-            raise
-        finally:
-            reader.end()
             feed.wake()
+            raise
+        reader.end()
+        feed.wake()
         return True
+
+    @contextmanager
+    def _counted(self, job: _Job, reader: SnapshotReader) -> Iterator[None]:
+        """While its snapshot is open a job can be ended from outside."""
+        job.since, job.reader = time.monotonic(), reader
+        with self._lock:
+            self._jobs.append(job)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._jobs.remove(job)
+
+    def end_long_snapshots(self, limit: float | None) -> float:
+        """Age in seconds of the oldest snapshot that is open. Those older than `limit` are ended: their chunks are read
+        again in smaller pieces, or their tables stop. One that all tables share (mode full-load) cannot be cut; it ends
+        the load.
+
+        Raises:
+            StopError: that one (code SNAPSHOT_TOO_LONG).
+        """
+        now = time.monotonic()
+        with self._lock:
+            jobs = list(self._jobs)
+        if self._shared_since:
+            age = now - self._shared_since if self.lives else 0.0
+            if limit is not None and age > limit:
+                message = f"the one snapshot of mode full-load is open for {age:,.0f} s"
+                detail = "it cannot be cut into smaller ones"
+                raise StopError(message, code="SNAPSHOT_TOO_LONG", detail=detail, hint=_WAIT_LONGER)
+            return age
+        ages = [now - job.since for job in jobs]
+        for job, age in zip(jobs, ages, strict=True):
+            if limit is not None and age > limit and not job.too_long:
+                job.too_long = True
+                assert job.reader is not None
+                job.reader.abort()
+        return max(ages, default=0.0)
 
     def _take(self, job: _Job, reader: SnapshotReader, feed: Feed) -> Snapshot | None:
         with feed.standing_still() as still:
@@ -352,7 +419,9 @@ class LoadPlanner:
             high = live.bounds[job.chunk] if job.chunk < len(live.bounds) else None
             slices: list[ChunkRows] = []
             for piece in reader.read(live.feed, low, high, self._name(job.chunk)):
-                self._slow_down(piece.rows)
+                if job.too_long:
+                    raise SnapshotTooLongError
+                self._slow_down(piece.rows, job)
                 if live.in_slices:
                     self._put(job, live, snapshot, [piece], publisher, last=False)
                 else:
@@ -392,13 +461,15 @@ class LoadPlanner:
                 rows=rows,
                 last=last,
             ),
-            self._still_running,
+            lambda: self._still_running(job),
         )
         live.rows += rows
 
-    def _still_running(self) -> None:
+    def _still_running(self, job: _Job) -> None:
         if self._stop.is_set():
             raise InterruptedError
+        if job.too_long:
+            raise SnapshotTooLongError
 
     def _set(self, job: _Job, chunk: _Chunk) -> None:
         """The chunk's state, in every table of the job that has not started again meanwhile."""
@@ -434,13 +505,37 @@ class LoadPlanner:
 
         feed.request(act)
 
-    def _slow_down(self, rows: int) -> None:
+    def _smaller(self, job: _Job, feed: Feed) -> None:
+        """The table starts again in smaller chunks; where it has no smaller ones it stops."""
+        live = job.reading
+        table = live.feed.schema.table
+        if not job.current or live.blocked:
+            return
+        self._cuts[table] = self._cuts.get(table, 1) * SMALLER
+        if live.in_slices or len(self._bounds(live.feed.schema)) <= len(live.bounds):
+            self._stopped(job, feed, _too_long(time.monotonic() - job.since, "its chunk cannot be cut further"))
+            return
+        live.blocked = True
+        log.warning("snapshot ended, the table starts again in smaller chunks", extra={"table": str(table)})
+        feed.request(lambda: feed.reload(table) if table in feed.tables else None)
+
+    def _slow_down(self, rows: int, job: _Job) -> None:
         if self.max_rows_per_second is None:
             return
         with self._lock:
             self._budget_at = max(self._budget_at, time.monotonic()) + rows / self.max_rows_per_second
-            pause = self._budget_at - time.monotonic()
-        self._stop.wait(pause)
+            until = self._budget_at
+        while (pause := until - time.monotonic()) > 0 and not self._stop.wait(min(pause, 0.1)):
+            if job.too_long:
+                raise SnapshotTooLongError
+
+
+_WAIT_LONGER = "raise load.max_snapshot_seconds.end, or load when less is going on"
+
+
+def _too_long(seconds: float, detail: str) -> TableStopError:
+    message = f"a snapshot of the load was open for {seconds:,.0f} s and was ended"
+    return TableStopError(message, code="SNAPSHOT_TOO_LONG", detail=detail, hint=f"{_WAIT_LONGER}; {TABLE_AGAIN}")
 
 
 def _restart(feed: Feed, table: TableId, moved: TableMovedError) -> Callable[[], None]:

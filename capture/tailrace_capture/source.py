@@ -145,6 +145,10 @@ class SnapshotReader(Protocol):
     def end(self) -> None:
         """Give the snapshot up."""
 
+    def abort(self) -> None:
+        """From another thread: a `read` that is going on ends soon, with an error or as if nothing had happened. Only
+        `close` may follow that error. Raises nothing."""
+
     def close(self) -> None: ...
 
 

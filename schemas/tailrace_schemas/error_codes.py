@@ -536,6 +536,14 @@ _TABLES = (
         "Postgres: report it.",
     ),
     ErrorCode(
+        "SNAPSHOT_TOO_LONG",
+        (_TABLE, _STOP),
+        "A snapshot of the load was open longer than `load.max_snapshot_seconds`: as a warning after `warn`; after "
+        "`end` it was ended, and the table could not be read in smaller chunks. In mode full-load, which has one "
+        "snapshot for all, the run stops.",
+        "`load: {max_snapshot_seconds: {end: <seconds>}}`, higher or null; or load when less is going on.",
+    ),
+    ErrorCode(
         "STATEMENT_DML",
         (_TABLE, _STOP),
         "A change was written in statement format, so that its rows are not in the binary log. Where it may "
@@ -589,6 +597,14 @@ _STOPS = (
         "The binary log holds bytes that are not of its format.",
         "At the source: `mysqlbinlog --verify-binlog-checksum <file>`. If the file is whole, report it.",
         "Start again, once; if it comes back: " + NEW_LOAD,
+    ),
+    ErrorCode(
+        "BINLOG_LEFT",
+        (_STOP,),
+        "The binary log that is read next may soon be purged by the source: `source.min_binlog_left` is reached, as a "
+        "warning or as `stop`.",
+        "At the source: `SET GLOBAL binlog_expire_logs_seconds = <seconds>` (MariaDB: or `expire_logs_days`).\n"
+        "Give capture what it lacks to catch up, or `load: {max_rows_per_second: <n>}` while it loads.",
     ),
     ErrorCode(
         "BINLOG_UNKNOWN",
@@ -824,6 +840,17 @@ _STOPS = (
         "An event names a schema that the registry does not have, or that describes no table.",
         "`registry=<the one that was used when its events were written>`; restore it if it was replaced.",
         "Start again; without it: " + NEW_LOAD,
+    ),
+    ErrorCode(
+        "WAL_KEPT",
+        (_STOP,),
+        "The replication slot keeps much WAL at the source: `source.max_wal_kept` is reached, as a warning or as "
+        "`stop`, or the server is about to give the slot up.",
+        "Give the source's disk space, then raise `source: {max_wal_kept: {stop: <bytes>}}`: capture goes on and the "
+        "WAL goes.\n"
+        "If the source cannot wait: `tailrace drop`, which runs `SELECT pg_drop_replication_slot('<slot>')`; then a "
+        "new load is due.\n"
+        "If the slot is about to be given up: `ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()`",
     ),
     ErrorCode(
         "WRONG_SOURCE",

@@ -26,6 +26,12 @@ MetricName = Literal[
     "tailrace_rows_loaded",
     "tailrace_tables",
     "tailrace_sink_retries",
+    "tailrace_wal_kept_bytes",
+    "tailrace_wal_left_bytes",
+    "tailrace_binlog_behind_bytes",
+    "tailrace_binlog_left_seconds",
+    "tailrace_snapshot_seconds",
+    "tailrace_load_paused",
 ]
 
 
@@ -54,4 +60,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("tailrace_rows_loaded", "gauge", "rows of the first copy that are in the log", ("table",)),
     Metric("tailrace_tables", "gauge", "tables by state", ("state",)),
     Metric("tailrace_sink_retries", "counter", "times the sink met trouble that passes", ("sink",)),
+    Metric("tailrace_wal_kept_bytes", "gauge", "WAL that the slot keeps at a Postgres source"),
+    Metric("tailrace_wal_left_bytes", "gauge", "WAL that may still be written until the source gives the slot up"),
+    Metric("tailrace_binlog_behind_bytes", "gauge", "binary log of the source that is not read yet"),
+    Metric("tailrace_binlog_left_seconds", "gauge", "time until the binary log that is read next may be purged"),
+    Metric("tailrace_snapshot_seconds", "gauge", "age of the oldest snapshot that the load holds open at the source"),
+    Metric("tailrace_load_paused", "gauge", "1 while the load waits because of max_wal_kept or min_binlog_left"),
 )

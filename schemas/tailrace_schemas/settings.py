@@ -142,6 +142,24 @@ def _scalar_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_TIMES = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
+
+
+def _amount(units: Mapping[str, int], example: str) -> Callable[[object], object]:
+    """A number, or a text of number and unit, as a number of the smallest unit."""
+
+    def parse(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", value.strip())
+        if found is None or found[2] not in units:
+            raise _problem(f"{value!r} is not an amount", f"{example}; units: {', '.join(filter(None, units))}")
+        return int(found[1]) * units[found[2]]
+
+    return parse
+
+
 def _own_keys(value: dict[str, str]) -> dict[str, str]:
     if own := sorted(OWN_KAFKA_KEYS & value.keys()):
         raise _problem(f"{', '.join(own)} cannot be set: Tailrace's guarantees rest on its own value")
@@ -165,6 +183,11 @@ ZeroDates = Annotated[
 KafkaValue = Annotated[str, BeforeValidator(_scalar_text), _SCALAR_SCHEMA]
 
 
+_AMOUNT_SCHEMA = WithJsonSchema({"anyOf": [{"type": ["integer", "null"]}, {"type": "string"}]})
+Bytes = Annotated[int | None, BeforeValidator(_amount(_UNITS, "10 GB")), Field(ge=0), _AMOUNT_SCHEMA]
+Seconds = Annotated[int | None, BeforeValidator(_amount(_TIMES, "6 h")), Field(ge=0), _AMOUNT_SCHEMA]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
@@ -174,6 +197,30 @@ class _Model(BaseModel):
         populate_by_name=True,
         protected_namespaces=(),
     )
+
+
+class WalSteps(_Model):
+    """WAL that our slot keeps at the source. null: never."""
+
+    warn: Bytes = 10 * 10**9
+    pause_load: Bytes = None
+    stop: Bytes = None
+
+
+class BinlogSteps(_Model):
+    """Time left until the binary log that is read next may be purged. null: never."""
+
+    warn: Seconds = 6 * 3600
+    pause_load: Seconds = None
+    stop: Seconds = None
+
+
+class SnapshotSteps(_Model):
+    """How long a snapshot of the load may be open: then a warning; then it is ended and its table loaded in smaller
+    chunks, or stopped. null: never."""
+
+    warn: Seconds = 1800
+    end: Seconds = None
 
 
 class SourceSettings(_Model):
@@ -187,6 +234,8 @@ class SourceSettings(_Model):
     publication: str = Field(default="", description="default tailrace_<name>")
     server_id: int = Field(default=0, ge=0, lt=2**32, description="our id as a replica; default from name and host")
     heartbeat_seconds: int = Field(default=10, ge=1, le=3600)
+    max_wal_kept: WalSteps = Field(default=WalSteps(), description="WAL kept by the slot: bytes, or a text: 10 GB")
+    min_binlog_left: BinlogSteps = Field(default=BinlogSteps(), description="seconds, or a text: 6 h")
 
     @property
     def selection(self) -> TableSelection:
@@ -227,6 +276,7 @@ class LoadSettings(_Model):
     readers: int = Field(default=4, ge=1, le=64, description="connections that read the first copy")
     chunk_rows: int = Field(default=50_000, ge=1)
     max_rows_per_second: int | None = Field(default=None, ge=1)
+    max_snapshot_seconds: SnapshotSteps = SnapshotSteps()
 
 
 class SinkSettings(_Model):
@@ -449,10 +499,19 @@ _MODELS: dict[str, type[BaseModel]] = {
 }
 
 
+_STEPS: dict[str | int, type[BaseModel]] = {
+    "max_wal_kept": WalSteps,
+    "min_binlog_left": BinlogSteps,
+    "max_snapshot_seconds": SnapshotSteps,
+}
+
+
 def known_keys(path: Iterable[str | int]) -> list[str]:
     """The keys that the mapping at `path` may have."""
     parts = tuple(path)
-    model = _MODELS[str(parts[0])] if parts else PipelineSettings
+    model: type[BaseModel] = PipelineSettings
+    if parts:
+        model = _STEPS.get(parts[-1]) or _MODELS[str(parts[0])]
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -7,8 +7,10 @@ before (`setback`). Keyless tables, and servers without GTIDs: the view is opene
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pymysql
@@ -25,10 +27,12 @@ from tailrace_capture.mysql.setback import SetBack
 from tailrace_capture.mysql.stop import stop_error
 from tailrace_capture.source import ChunkRows, TableFeed, TableMovedError
 from tailrace_log.frames import Clock, TopicBuffer
-from tailrace_schemas.errors import InvariantError, SourceUnavailableError
+from tailrace_schemas.errors import InvariantError, SourceUnavailableError, TailraceError
 from tailrace_schemas.gtid import GtidSet, MariaGtids
 from tailrace_schemas.position import FilePlace, FilePosition, GtidPosition, MariaPosition, Position
 from tailrace_schemas.table import TableId
+
+log = logging.getLogger("tailrace.load")
 
 SLICE_BYTES = 8 << 20
 LOCK_SECONDS = 1
@@ -242,6 +246,13 @@ class ChunkReader:
         if self._connection.open:
             ask(self._connection, "ROLLBACK")
             ask(self._connection, "UNLOCK TABLES")
+
+    def abort(self) -> None:
+        try:
+            with closing(self._connect()) as other:
+                ask(other, f"KILL {inner(self._connection).thread_id()}")
+        except TailraceError as error:
+            log.warning("a snapshot could not be ended: %s", error)
 
     def close(self) -> None:
         if self._connection.open:

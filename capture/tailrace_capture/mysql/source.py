@@ -16,9 +16,11 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tailrace_capture.feed import Feed
+from tailrace_capture.harm import Harm
 from tailrace_capture.mysql import catalog, images, jsonb, keys, preflight, rows
 from tailrace_capture.mysql.catalog import Catalogue
 from tailrace_capture.mysql.connection import ask, connect, is_mariadb, quote
+from tailrace_capture.mysql.headroom import binlog_harm
 from tailrace_capture.mysql.held import Held
 from tailrace_capture.mysql.layouts import Layouts, binlog_status, log_end
 from tailrace_capture.mysql.native import Charsets
@@ -74,6 +76,7 @@ class MySqlSource:
         self._storage: dict[TableId, str] = {}
         self._stream: Stream | None = None
         self._kind: type[BinlogPosition] | None = None
+        self._watching: Connection[Any] | None = None
 
     @property
     def sql(self) -> Connection[Any]:
@@ -87,9 +90,10 @@ class MySqlSource:
         return connect(self._settings.url)
 
     def close(self) -> None:
-        if self._connection is not None and self._connection.open:
-            self._connection.close()
-        self._connection = None
+        for connection in (self._connection, self._watching):
+            if connection is not None and connection.open:
+                connection.close()
+        self._connection = self._watching = None
         self._kind = None
 
     # --- what the source is
@@ -237,6 +241,11 @@ class MySqlSource:
             raise PositionLostError(
                 "the source no longer has the binary log to go on from", code="LOG_LOST", detail=lost, hint=LOAD_AGAIN
             )
+
+    def harm(self, position: Position, source_ms: int) -> Harm:
+        if self._watching is None or not self._watching.open:
+            self._watching = self._connect()
+        return binlog_harm(self._watching, binlog_position(position).place, source_ms)
 
     # --- streaming
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import psycopg
 from psycopg import sql
 
+from tailrace_capture.harm import Harm
 from tailrace_capture.postgres.catalog import Rows
 from tailrace_capture.postgres.replication import ReplicationStream, unavailable
 from tailrace_schemas.errors import LOAD_AGAIN, PositionLostError, StopError
@@ -264,3 +265,26 @@ def check_slot(connection: Rows, name: str, position: int) -> None:
 
 def quoted(connection: Rows, name: str) -> str:
     return sql.Identifier(name).as_string(connection)
+
+
+def harm(connection: Rows, name: str) -> Harm:
+    """What the slot keeps. Source: PostgreSQL manual, "pg_replication_slots" (safe_wal_size is null where
+    max_slot_wal_keep_size is -1)."""
+    row = connection.execute(
+        "SELECT pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+        " ELSE pg_current_wal_lsn() END, restart_lsn)::bigint, safe_wal_size, wal_status,"
+        " (SELECT setting::bigint << 20 FROM pg_settings WHERE name = 'max_slot_wal_keep_size')"
+        " FROM pg_replication_slots WHERE slot_name = %s",
+        (name,),
+    ).fetchone()
+    if row is None:
+        return Harm(slot=name)
+    kept, left, status, limit = row
+    return Harm(
+        slot=name,
+        wal_kept_bytes=None if kept is None else max(0, kept),
+        wal_left_bytes=left,
+        wal_limit_bytes=None if limit is None or limit < 0 else limit,
+        wal_status=status or "",
+        hint=f"or give the pipeline up: tailrace drop, which runs SELECT pg_drop_replication_slot('{name}')",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import io
 import select
 import time
@@ -79,6 +80,10 @@ class PgReader:
             self._connection.execute("ROLLBACK")
         except psycopg.OperationalError as error:
             raise unavailable(error) from error
+
+    def abort(self) -> None:
+        with contextlib.suppress(psycopg.Error):
+            self._connection.cancel()
 
     def close(self) -> None:
         self._connection.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 
 from tailrace_capture.feed import Feed
+from tailrace_capture.harm import Harm
 from tailrace_capture.postgres import catalog, preflight, slot, snapshot
 from tailrace_capture.postgres.catalog import Described, Rows
 from tailrace_capture.postgres.replication import ReplicationStream, connect, parameters, unavailable
@@ -59,6 +60,7 @@ class PostgresSource:
         self._settings = settings
         self._connection: Rows | None = None
         self._keys: Rows | None = None
+        self._watching: Rows | None = None
         self._lock = threading.Lock()
         self._described: dict[TableId, Described | None] = {}
         self._stream: Stream | None = None
@@ -75,12 +77,12 @@ class PostgresSource:
         return self._connection
 
     def close(self) -> None:
-        for connection in (self._connection, self._keys):
+        for connection in (self._connection, self._keys, self._watching):
             if connection is not None:
                 connection.close()
         if self._temporary is not None:
             self._temporary.close()
-        self._connection = self._keys = self._temporary = None
+        self._connection = self._keys = self._watching = self._temporary = None
 
     # --- before streaming
 
@@ -247,6 +249,14 @@ class PostgresSource:
             self.sql.execute(f"DROP PUBLICATION {quoted}".encode())
             done.append(f"dropped publication {publication}")
         return done
+
+    def harm(self, position: Position, source_ms: int) -> Harm:  # noqa: ARG002 - the slot knows its own position
+        if self._watching is None or self._watching.closed:
+            self._watching = connect(self._settings.url, f"tailrace {self._settings.slot} watch")
+        try:
+            return slot.harm(self._watching, self._settings.slot)
+        except psycopg.OperationalError as error:
+            raise unavailable(error) from error
 
     # --- streaming
 

@@ -85,7 +85,8 @@ def test_the_status_of_a_running_pipeline(settings: PipelineSettings, state: Sta
     with alive(state):
         status = pipeline_status(settings, state)
     assert status["state"] == "running"
-    assert status["source"] == {"kind": "postgresql", "position": "lsn:0/10", "identity": {"timeline": "1"}}
+    identity = {"timeline": "1"}
+    assert status["source"] == {"kind": "postgresql", "position": "lsn:0/10", "identity": identity, "harm": {}}
     assert status["log"]["kind"] == "sqlite"
     assert status["log"]["position"] == 7
     assert [table["state"] for table in status["tables"]] == [
@@ -110,6 +111,32 @@ def test_status_tells_a_person_what_stopped_a_table_where_and_what_fixes_it(
         print_status(pipeline_status(settings, state))
     shown = capsys.readouterr().out
     assert "LOG [public.d]: off\n  position: lsn:0/9\n  hint: [mysqld] log_bin\n" in shown
+
+
+HARM: dict[str, Any] = {
+    "slot": "tailrace_shop", "wal_kept_bytes": 12_000_000_000, "wal_left_bytes": 3_000_000_000,
+    "wal_limit_bytes": 15_000_000_000, "wal_status": "extended", "binlog_behind_bytes": None,
+    "binlog_left_seconds": None, "snapshot_seconds": 61, "load_paused": True,
+    "warnings": [{"code": "WAL_KEPT", "message": "slot tailrace_shop keeps 12,000.0 MB", "remedy": "give it space"}],
+}  # fmt: skip
+
+
+def test_what_the_source_keeps_is_shown_to_people_and_to_prometheus(
+    settings: PipelineSettings, state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alive(state):
+        state.write_status("capture", {**CAPTURE, "harm": HARM})
+        status = pipeline_status(settings, state)
+        print_status(status)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "slot tailrace_shop keeps 12.0 GB of WAL (extended, slot lost after 3.0 GB more)" in shown
+    assert "a snapshot open for 61 s, the load waits" in shown
+    assert "WAL_KEPT: slot tailrace_shop keeps 12,000.0 MB" in shown
+    assert "hint: give it space" in shown
+    page = metrics_page(status).decode()
+    assert 'tailrace_wal_kept_bytes{pipeline="shop"} 1.2e+010' in page
+    assert 'tailrace_load_paused{pipeline="shop"} 1.0' in page
+    assert "tailrace_binlog_left_seconds{" not in page
 
 
 def test_a_dead_process_is_stopped_or_failed_and_its_last_word_stays(

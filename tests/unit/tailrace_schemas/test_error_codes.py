@@ -16,6 +16,7 @@ ENTRIES = {entry.code: entry for entry in CATALOGUE}
 
 # Codes that are no literals where they are raised: those that pass an error on, and those that make one up.
 PASSED_ON = {
+    "capture/tailrace_capture/harm.py: trouble.code",
     "capture/tailrace_capture/mysql/jsonb.py: data[at]",  # another code: the type byte of a JSON value
     "capture/tailrace_capture/mysql/preflight.py: code",
     "capture/tailrace_capture/mysql/preflight.py: error.code",
@@ -42,7 +43,7 @@ MADE_UP = {
 KIND_OF = {
     **dict.fromkeys(["ConfigError", "SettingsError", "PreflightError"], Kind.START),
     **dict.fromkeys(["Finding", "_error", "_warning", "_finding", "found"], Kind.CHECK),
-    **dict.fromkeys(["StopError", "InvariantError", "TailraceError"], Kind.STOP),
+    **dict.fromkeys(["StopError", "InvariantError", "TailraceError", "Trouble"], Kind.STOP),
     **dict.fromkeys(["DecodeError", "RowRejectedError"], Kind.ROW),
     "PositionLostError": Kind.LOST,
     "dict": Kind.TABLE,

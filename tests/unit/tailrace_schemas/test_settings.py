@@ -34,10 +34,11 @@ source:
   slot: my_slot
   publication: My Publication
   heartbeat_seconds: 3
+  max_wal_kept: {warn: 5 GB, pause_load: 10GB, stop: 20000000000}
 mode: cdc
 from: lsn:0/16B3748
 log: kafka://u:${file:/run/k}@k:9092?registry=http://r:8081&partitions=2
-load: {readers: 2, chunk_rows: 10, max_rows_per_second: 100}
+load: {readers: 2, chunk_rows: 10, max_rows_per_second: 100, max_snapshot_seconds: {warn: null, end: 2 h}}
 map: {public: shop}
 schema_changes: stop
 sinks:
@@ -80,6 +81,9 @@ def test_every_key_of_the_file_is_read() -> None:
     settings = read_settings(FULL, "pipeline.yaml")
     assert settings.source.url.port == 5433
     assert settings.start == "lsn:0/16B3748"
+    kept = settings.source.max_wal_kept
+    assert (kept.warn, kept.pause_load, kept.stop) == (5_000_000_000, 10_000_000_000, 20_000_000_000)
+    assert (settings.load.max_snapshot_seconds.warn, settings.load.max_snapshot_seconds.end) == (None, 7200)
     assert settings.sink("replica").connections == 3
     assert settings.kafka["linger.ms"] == "5"
     assert settings.kafka["enable.ssl.certificate.verification"] == "true"
@@ -162,6 +166,14 @@ surprise: 1
             "line 5: from: 'yesterday' is not a position (lsn:0/16B3748, gtid:…, mariadb:… or file:…)",
         ),
         ("load: {readers: 1.5}", "line 4: load.readers: must be a valid integer"),
+        (
+            "load: {max_snapshot_seconds: {end: 2 weeks}}",
+            "line 4: load.max_snapshot_seconds.end: '2 weeks' is not an amount (6 h; units: s, min, h, d)",
+        ),
+        (
+            "load: {max_snapshot_seconds: {stop: 2}}",
+            "line 4: load.max_snapshot_seconds.stop: unknown key (known keys: warn, end)",
+        ),
         ("map: {public: 2024-99-99, x: 1}", "line 4: map.x: must be a valid string"),
         (
             "log: postgresql://x",
