@@ -106,6 +106,9 @@ class Trouble:
     hint: str
     code: str
 
+    def to_json(self) -> dict[str, str]:
+        return {"code": self.code, "message": self.message, "remedy": self.hint}
+
 
 def troubles(harm: Harm, limits: HarmLimits, snapshot_seconds: float) -> list[Trouble]:
     """What is past a step, and what a person can do about it."""
@@ -193,7 +196,7 @@ class HarmWatch:
         self.shown = {word: value for word, value in asdict(harm).items() if word != "hint"} | {
             "snapshot_seconds": math.floor(seconds),
             "load_paused": self._planner.paused,
-            "warnings": [{"code": t.code, "message": t.message, "remedy": t.hint} for t in found],
+            "warnings": [trouble.to_json() for trouble in found],
             "measured": time.time(),
         }
         self.error = next((_stop(trouble) for trouble in found if trouble.level == "stop"), None)

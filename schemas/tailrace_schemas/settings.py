@@ -184,8 +184,9 @@ KafkaValue = Annotated[str, BeforeValidator(_scalar_text), _SCALAR_SCHEMA]
 
 
 _AMOUNT_SCHEMA = WithJsonSchema({"anyOf": [{"type": ["integer", "null"]}, {"type": "string"}]})
-Bytes = Annotated[int | None, BeforeValidator(_amount(_UNITS, "10 GB")), Field(ge=0), _AMOUNT_SCHEMA]
-Seconds = Annotated[int | None, BeforeValidator(_amount(_TIMES, "6 h")), Field(ge=0), _AMOUNT_SCHEMA]
+_Least0 = Annotated[int, Field(ge=0)]
+Bytes = Annotated[_Least0 | None, BeforeValidator(_amount(_UNITS, "10 GB")), _AMOUNT_SCHEMA]
+Seconds = Annotated[_Least0 | None, BeforeValidator(_amount(_TIMES, "6 h")), _AMOUNT_SCHEMA]
 
 
 class _Model(BaseModel):
