@@ -21,6 +21,7 @@ from tailrace.arguments import PipelineFlags, read_pipeline, read_pipeline_file
 from tailrace.boundary import EXIT_INTERRUPTED, guarded, reporter
 from tailrace.commands import Flags, version_line
 from tailrace.http_server import parse_address
+from tailrace.letters import Act, Chosen
 from tailrace.processes import CAPTURE, sink_role, status_reporter
 from tailrace.state import StateFolder
 from tailrace_schemas.errors import EXIT_DONE, EXIT_USAGE, ConfigError
@@ -265,6 +266,29 @@ def status(state: State = None, name: Name = None, as_json: Json = False) -> Non
 def drop(state: State = None, name: Name = None, yes: Yes = False, as_json: Json = False) -> None:
     """Remove a pipeline: slot, publication, state. Shows what first; the target's tables stay."""
     _end(lambda: commands.drop(state, name, yes, as_json), as_json, None)
+
+
+def _dead_letter(act: Act) -> Callable[..., None]:
+    def command(
+        ids: Annotated[list[str] | None, typer.Argument(metavar="ID…", help="as `list` shows them")] = None,
+        every: Annotated[bool, typer.Option("--all", help="all that are not done with")] = False,
+        sink: Annotated[str | None, typer.Option("--sink", help="of this sink only")] = None,
+        state: State = None,
+        name: Name = None,
+        as_json: Json = False,
+    ) -> None:
+        def work() -> int:
+            return commands.dead_letters(act, Chosen(tuple(ids or ()), every, sink), state, name, as_json)
+
+        _end(work, as_json, state)
+
+    return command
+
+
+_letters = typer.Typer(help="Events that a target refused: list, show, replay, discard.", no_args_is_help=True)
+app.add_typer(_letters, name="dead-letter")
+for _act in Act:
+    _letters.command(_act.value, help=_act.meaning)(_dead_letter(_act))
 
 
 def _end(work: Callable[[], int], as_json: bool, state: Path | None, child: str | None = None) -> None:

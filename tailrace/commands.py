@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tailrace import drop as drops
-from tailrace import logs, preflight
+from tailrace import letters, logs, preflight
 from tailrace.arguments import PipelineFlags, from_flags, known_state, state_of, stored_settings
 from tailrace.boundary import error_json, finding_json, print_error, print_findings, print_json
 from tailrace.display import display, harm_text, size_text
@@ -305,7 +305,7 @@ def drop(state: Path | None, name: str | None, yes: bool, as_json: bool) -> int:
     """
     folder = known_state(state, name, os.environ)
     settings = stored_settings(folder)
-    resolved = _with_passwords(settings)
+    resolved = _with_passwords(settings, "drop")
     for sentence in drops.plan(settings, folder):
         sys.stderr.write(f"will remove {sentence}\n")
     for sentence in drops.left(settings):
@@ -320,7 +320,7 @@ def drop(state: Path | None, name: str | None, yes: bool, as_json: bool) -> int:
     return EXIT_DONE
 
 
-def _with_passwords(settings: PipelineSettings) -> PipelineSettings:
+def _with_passwords(settings: PipelineSettings, command: str) -> PipelineSettings:
     """
     Raises:
         ConfigError: the state folder keeps references only, and one leads nowhere (code PASSWORD_MISSING).
@@ -329,11 +329,22 @@ def _with_passwords(settings: PipelineSettings) -> PipelineSettings:
         return _resolved(settings)
     except SettingsError as error:
         raise ConfigError(
-            f"drop must log in where pipeline {settings.name} did, and its state folder keeps no password",
+            f"{command} must log in where pipeline {settings.name} did, and its state folder keeps no password",
             code="PASSWORD_MISSING",
             detail=error.detail,
-            hint="put what is named above in place, then drop again; nothing was removed",
+            hint=f"put what is named above in place, then {command} again; nothing was changed",
         ) from error
+
+
+def dead_letters(act: letters.Act, chosen: letters.Chosen, state: Path | None, name: str | None, as_json: bool) -> int:
+    """`dead-letter list|show|replay|discard`.
+
+    Raises:
+        TailraceError: of the log or a target; or nothing is chosen.
+    """
+    folder = known_state(state, name, os.environ)
+    resolved = _with_passwords(stored_settings(folder), "dead-letter")
+    return letters.work(act, chosen, resolved, folder, as_json)
 
 
 def _confirmed() -> bool:

@@ -196,6 +196,8 @@ def _samples(status: dict[str, Any]) -> Iterator[tuple[MetricName, Samples]]:
     yield "tailrace_rows_loaded", [((table["name"],), table["rows_loaded"]) for table in status["tables"]]
     yield "tailrace_tables", [((s,), n) for s, n in Counter(table["state"] for table in status["tables"]).items()]
     yield "tailrace_sink_retries", of_sinks("retries")
+    yield "tailrace_dead_letters", of_sinks("set_aside")
+    yield "tailrace_stale_keys", of_sinks("stale_keys")
     harm = status["source"]["harm"]
     for word in _HARM:
         value = harm.get(word)

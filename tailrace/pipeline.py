@@ -125,6 +125,8 @@ def sink_config(settings: PipelineSettings, sink: SinkSettings, log_id: str) -> 
         log_id=log_id,
         namespaces=sink_namespaces(settings, sink),
         on_row_error=sink.on_row_error,
+        max_dead_letters=sink.max_dead_letters,
+        max_dead_letter_share=sink.max_dead_letter_share,
         schema_changes=settings.schema_changes,
         zero_dates=settings.zero_dates,
         loads=settings.mode != "cdc",

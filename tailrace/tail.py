@@ -113,12 +113,13 @@ def events(registry: SchemaRegistry, batch: Batch) -> Iterator[dict[str, Any]]:
     for key, value in frames(batch.frames):
         if value is None:
             continue
-        event = _decode(registry, value)
-        event["key"] = None if key is None else _decode(registry, key)
+        event = decode(registry, value)
+        event["key"] = None if key is None else decode(registry, key)
         yield event
 
 
-def _decode(registry: SchemaRegistry, data: bytes) -> dict[str, Any]:
+def decode(registry: SchemaRegistry, data: bytes) -> dict[str, Any]:
+    """A record with its schema id in front."""
     schema = fastavro.parse_schema(json.loads(registry.schema(int.from_bytes(data[1:5], "big"))))
     out = fastavro.schemaless_reader(io.BytesIO(data[5:]), schema, None)
     assert isinstance(out, dict)
@@ -127,7 +128,7 @@ def _decode(registry: SchemaRegistry, data: bytes) -> dict[str, Any]:
 
 def print_event(event: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(dict(_plain(event)))
+        print_json(dict(plain(event)))
         return
     source = event["source"]
     at = datetime.fromtimestamp((source.get("ts_ms") or 0) / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
@@ -139,16 +140,16 @@ def print_event(event: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _text(value: object) -> str:
-    plain = _plain(value)
-    return plain if isinstance(plain, str) and plain.isalnum() else json.dumps(plain, ensure_ascii=False)
+    shown = plain(value)
+    return shown if isinstance(shown, str) and shown.isalnum() else json.dumps(shown, ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON can carry: bytes as base64, decimals as text."""
     if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return str(value) if isinstance(value, Decimal) else value

@@ -645,9 +645,12 @@ _STOPS = (
     ErrorCode(
         "DEAD_LETTERS",
         (_STOP,),
-        "Events of more than 10,000 keys are set aside: that is not a row here and there.",
-        "Look at their codes in `<progress>_dead_letters`, and change the target's columns as those say.",
-        "Start again. Rows that waited already become right with their next whole event.",
+        "More events are set aside than `max_dead_letters` (10,000) or `max_dead_letter_share` of the sink allow, or "
+        "more than 10,000 rows wait: that is not a row here and there.",
+        "`tailrace dead-letter list` says why; change the target's columns as that says.\n"
+        "`tailrace dead-letter replay --all`, and `tailrace dead-letter discard --all` for what is not wanted; or "
+        "raise the limit.",
+        "Start again: the batch that met the limit is applied then.",
     ),
     ErrorCode(
         "DEMO",
@@ -907,8 +910,9 @@ _ROWS = (
         "STALE_KEY",
         (_ROW,),
         "An earlier event of this key was set aside, and this one lacks columns: it would mix two states.",
-        "At the source, once the target takes the row: `UPDATE <table> SET <column> = <its value> WHERE "
-        "<key>`, so that all columns are sent; or delete the row.",
+        "Once the target takes the row: `tailrace dead-letter replay --all`.\n"
+        "Or at the source: `UPDATE <table> SET <column> = <its value> WHERE <key>`, so that all columns are sent; or "
+        "delete the row.",
         "With `dead_letter` nothing. With `stop` set `dead_letter` until that event has passed.",
     ),
 )

@@ -286,6 +286,12 @@ class SinkSettings(_Model):
     consistency: Consistency = "transaction"
     connections: int = Field(default=1, ge=1, le=64)
     on_row_error: Literal["stop", "dead_letter"] = "stop"
+    max_dead_letters: int | None = Field(
+        default=10_000, ge=0, description="set aside and neither replayed nor discarded; beyond it the sink stops"
+    )
+    max_dead_letter_share: float | None = Field(
+        default=None, gt=0, le=1, description="of a process's events, once there were 1,000; beyond it the sink stops"
+    )
     target_triggers: Literal["allow", "refuse"] = "allow"
     cascades: Literal["emulate", "refuse"] = "emulate"
 

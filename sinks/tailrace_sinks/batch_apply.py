@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
@@ -13,16 +13,20 @@ from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableId, TableSchema
 from tailrace_sinks import cascade
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, schemas_in, table_of
-from tailrace_sinks.dead_letter import StaleKeys, Unclear, apply_surviving, is_partial, letters
+from tailrace_sinks.dead_letter import StaleKeys, Unclear, apply_surviving, is_partial, letters, too_many
 from tailrace_sinks.decode import Change, Counts
 from tailrace_sinks.envelope import FAULTS, Plan
+from tailrace_sinks.letters import KeptLetter, LetterId, LetterTable
 from tailrace_sinks.parked import refuse_in_order
 from tailrace_sinks.plan import Dialect, decode_plan
+from tailrace_sinks.replay import Blocked, Replaying, Verdict, replay
 from tailrace_sinks.row_errors import unreadable
 from tailrace_sinks.rows import Part, levels
 from tailrace_sinks.sink import Applied, Progress, Rows, SinkBatch, SinkConfig, Slice, Step
 
 C = TypeVar("C")  # a connection
+T = TypeVar("T")
+FEWEST_EVENTS = 1000  # a share of fewer says nothing
 C_contra = TypeVar("C_contra", contravariant=True)
 
 
@@ -30,12 +34,6 @@ class Table(Protocol[C_contra]):
     """One source table under one schema id, and its target."""
 
     def apply_one(self, connection: C_contra, /, change: Change) -> None: ...
-
-
-class LetterTable(Protocol[C_contra]):
-    def add(self, connection: C_contra, /, letters: Sequence[DeadLetter], stale: Iterable[bytes]) -> None: ...
-
-    def heal(self, connection: C_contra, /, topic: str, keys: Iterable[bytes] | None = None) -> None: ...
 
 
 class Parked(Protocol):
@@ -53,6 +51,7 @@ class BatchApply(ABC, Generic[C]):
         self._letter_table, self._parked_rows = letter_table, parked
         self._waiting: tuple[DeadLetter, ...] = ()
         self._stale, self._set_aside = StaleKeys(), 0
+        self._seen, self._seen_refused = 0, 0
         self._described: dict[TableId, TableSchema] = {}
         self._table: TableId | None = None
 
@@ -76,7 +75,64 @@ class BatchApply(ABC, Generic[C]):
     ) -> EventError | Unclear | None:
         """See `dead_letter.Attempt`."""
 
+    @abstractmethod
+    def _looking(self, work: Callable[[C], T], /) -> T:
+        """What `work` finds over a new connection."""
+
+    @abstractmethod
+    def _alone(self, work: Callable[[C], T], /) -> T:
+        """What `work` does in one target transaction that holds the sink's progress rows, under a new epoch: a process
+        that applies batches meanwhile is fenced at its next one, and reads everything anew."""
+
     # ---- what is the same everywhere
+
+    def kept_letters(self) -> list[KeptLetter]:
+        return self._looking(self._letter_table.kept)
+
+    def replay(self, wanted: Mapping[LetterId, bytes | None], schema: Callable[[int], TableSchema]) -> list[Verdict]:
+        def work(connection: C) -> list[Verdict]:
+            kept = self._letter_table.kept(connection)
+            batch = Replaying(schema)
+            verdicts, marks = replay(
+                kept,
+                wanted,
+                lambda event: is_partial(event, schema, self._plan),
+                lambda rows: self._try_again(connection, rows, batch),
+            )
+            self._letter_table.mark(connection, marks)
+            return verdicts
+
+        return self._alone(work)
+
+    def discard(self, wanted: Collection[LetterId]) -> int:
+        def work(connection: C) -> int:
+            found = [kept for kept in self._letter_table.kept(connection) if kept.id in wanted and not kept.done]
+            self._letter_table.mark(connection, [(kept.id, kept.waits, "discarded") for kept in found])
+            return len(found)
+
+        return self._alone(work)
+
+    def _try_again(self, connection: C, rows: Rows, batch: Replaying) -> None:
+        """
+        Raises:
+            Blocked: it cannot go now.
+        """
+        for part in _parts(rows):
+            schema = batch.schema(part.schema_id)
+            if self._described.get(schema.table) != schema:
+                raise Blocked("the table's columns have changed since: change the row at the source once more")
+            if schema.table in Cascades(self._described.values()).bound():
+                raise Blocked("foreign-key actions change its table without events: change the row at the source again")
+            if self._parked_rows.hold(schema.table):
+                raise Blocked("rows of its table wait for unique values: again after the load")
+            self._table = self._config.target_of(schema.table)
+            self._prepared(connection, schema)
+        for keep in (False, True):
+            verdict = self._attempt(connection, rows, keep, batch, Applied())
+            if isinstance(verdict, Unclear):
+                raise Blocked("another row of the target has its unique value")
+            if verdict is not None:
+                raise Blocked(f"{verdict.code}: {verdict.detail or verdict.message}")
 
     def _plan(self, schema: TableSchema) -> Plan:
         return decode_plan(schema, self.dialect)
@@ -139,14 +195,29 @@ class BatchApply(ABC, Generic[C]):
         )
         if outcome.refused and self._config.on_row_error == "stop":
             raise outcome.refused[0][1]
+        self._seen += rows.count
         if outcome.refused or outcome.stale != stale:
             found = letters(outcome, self._config.name, topic, batch, target)
             if healed := stale - outcome.stale:
                 self._letter_table.heal(connection, topic, healed)
-            self._letter_table.add(connection, found, outcome.stale)
+            self._letter_table.add(connection, found, (event.place in outcome.waiting for event, _ in outcome.refused))
+            self._refuse_too_many(connection, found)
             self._stale.set(topic, outcome.stale)
             applied.letters += found
             applied.stale_keys += len(outcome.stale) - len(stale)
+
+    def _refuse_too_many(self, connection: C, found: Sequence[DeadLetter]) -> None:
+        """
+        Raises:
+            StopError: more is set aside than the settings allow (code DEAD_LETTERS); the batch is not applied.
+        """
+        config = self._config
+        self._seen_refused += len(found)
+        share, most = config.max_dead_letter_share, config.max_dead_letters
+        if share is not None and self._seen_refused > share * max(self._seen, FEWEST_EVENTS):
+            raise too_many(f"{self._seen_refused:,} of {self._seen:,} events", f"max_dead_letter_share: {share:g}")
+        if found and most is not None and (count := self._letter_table.open_count(connection)) > most:
+            raise too_many(f"{count:,} events", f"max_dead_letters: {most}")
 
     def _apply_rows(self, connection: C, rows: Rows, batch: SinkBatch, applied: Applied) -> None:
         for part in _parts(rows):

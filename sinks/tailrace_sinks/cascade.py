@@ -66,6 +66,10 @@ class Cascades:
                 if acts(schema, key):
                     self.children[key.parent].append(Child(schema, key))
 
+    def bound(self) -> set[TableId]:
+        """Tables whose rows an action may change, or cause to change."""
+        return set(self.children) | {child.schema.table for found in self.children.values() for child in found}
+
     def family(self, table: TableId) -> set[TableId]:
         """The table and all below it."""
         found, todo = {table}, [table]

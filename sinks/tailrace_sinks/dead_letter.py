@@ -54,10 +54,12 @@ class Event:
 
 @dataclass(slots=True)
 class Outcome:
-    """`refused`: what was set aside, in order. `stale`: of the keys met or stale before, those that are so now."""
+    """`refused`: what was set aside, in order. `stale`: of the keys met or stale before, those that are so now.
+    `waiting`: places of those set aside after which nothing has made their row right."""
 
     refused: list[tuple[Event, EventError]] = field(default_factory=list)
     stale: set[bytes] = field(default_factory=set)
+    waiting: set[tuple[int, int]] = field(default_factory=set)
 
 
 def apply_surviving(rows: Rows, stale: frozenset[bytes], partial: Callable[[Event], bool], attempt: Attempt) -> Outcome:
@@ -118,18 +120,21 @@ def _sorted(
 ) -> tuple[list[Event], Outcome]:
     """What is left to apply, given which events are refused."""
     kept, outcome = [], Outcome(stale=set(stale))
+    waiting: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
     for event in found:
-        if (fault := faults.get(event.place)) is not None:
+        fault = faults.get(event.place)
+        if fault is None and event.key in outcome.stale and event.value is not None and partial(event):
+            fault = _stale_key()
+        if fault is not None:
             outcome.refused.append((event, fault))
             outcome.stale.add(event.key)
-        elif event.key in outcome.stale and event.value is not None:
-            if partial(event):
-                outcome.refused.append((event, _stale_key()))
-            else:
-                outcome.stale.discard(event.key)
-                kept.append(event)
-        else:
-            kept.append(event)
+            waiting[event.key].append(event.place)
+            continue
+        if event.key in outcome.stale and event.value is not None:
+            outcome.stale.discard(event.key)
+            waiting.pop(event.key, None)
+        kept.append(event)
+    outcome.waiting = {place for places in waiting.values() for place in places}
     return kept, outcome
 
 
@@ -195,6 +200,16 @@ def letters(outcome: Outcome, sink: str, topic: str, batch: SinkBatch, target: s
     ]
 
 
+def too_many(what: str, limit: str) -> StopError:
+    return StopError(
+        f"{what} are set aside",
+        code="DEAD_LETTERS",
+        detail=f"that is not a row here and there ({limit})",
+        hint="tailrace dead-letter list says why; change the target so that it takes them, then tailrace dead-letter"
+        " replay --all (or discard --all, or raise the limit), and start again",
+    )
+
+
 class StaleKeys:
     """Keys whose rows at the target wait for an event that makes them right, by topic; what the target's own table of
     letters says, kept in memory while one transaction after the other changes it."""
@@ -218,12 +233,7 @@ class StaleKeys:
         """
         self._keys[topic] = frozenset(keys)
         if self.count > MOST_STALE_KEYS:
-            raise StopError(
-                f"events of {self.count} keys are set aside",
-                code="DEAD_LETTERS",
-                detail="that is not a row here and there",
-                hint="look at the dead letters' codes, change the target as they say, then start again",
-            )
+            raise too_many(f"events of {self.count:,} keys", "the most rows that may wait")
 
     def copy(self) -> StaleKeys:
         out = StaleKeys()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,13 +25,15 @@ from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableSchema
 from tailrace_sinks.batch import parted
 from tailrace_sinks.envelope import FAULTS
+from tailrace_sinks.letters import KeptLetter, LetterId
 from tailrace_sinks.progress import MARKERS, NOTHING, Held, Move, Place, Row, whole
+from tailrace_sinks.replay import KeepsLetters, Verdict
 from tailrace_sinks.row_errors import unreadable
 from tailrace_sinks.rows import levels
 from tailrace_sinks.sink import Applied, MarkerStep, Piece, Progress, Rows, SinkBatch, SinkConfig, Slice, Step
 
 
-class Lane(Protocol):
+class Lane(KeepsLetters, Protocol):
     """A database sink whose progress rows are its caller's. Used by one thread at a time."""
 
     def lead(self, *, take_over: bool) -> Held:
@@ -125,6 +127,15 @@ class LanesSink:
 
     def noted(self, letters: Sequence[DeadLetter]) -> None:
         self._leader.noted(letters)
+
+    def kept_letters(self) -> list[KeptLetter]:
+        return self._leader.kept_letters()
+
+    def replay(self, wanted: Mapping[LetterId, bytes | None], schema: Callable[[int], TableSchema]) -> list[Verdict]:
+        return self._leader.replay(wanted, schema)
+
+    def discard(self, wanted: Collection[LetterId]) -> int:
+        return self._leader.discard(wanted)
 
     def findings(self, schemas: list[TableSchema]) -> list[Finding]:
         return self._leader.findings(schemas)

@@ -47,7 +47,7 @@ from tailrace_sinks.lanes import LanesSink
 from tailrace_sinks.mysql_apply import DUPLICATE, MySqlActions, TableApply
 from tailrace_sinks.mysql_catalog import after_batch, before_batch, create_database, create_table, key_facts
 from tailrace_sinks.mysql_errors import LOST, number_of, statement_error
-from tailrace_sinks.mysql_letters import LetterTable
+from tailrace_sinks.mysql_letters import MySqlLetters
 from tailrace_sinks.mysql_parked import ParkDueError, ParkedTables, forget_parked
 from tailrace_sinks.mysql_progress import Pending, ProgressTables, forget, progress_table
 from tailrace_sinks.mysql_session import Session, TargetTable, quote, quoted
@@ -110,7 +110,7 @@ class MySqlSink(BatchApply[Session]):
     def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
         self._url = url
         self._tables = ProgressTables(progress_table(url.options.get("progress")), config)
-        self._letters = LetterTable(self._tables.progress, config)
+        self._letters = MySqlLetters(self._tables.progress, config)
         self._parked = ParkedTables(self._tables.progress, config)
         super().__init__(config, self._letters, self._parked)
         self._session: Session | None = None
@@ -196,6 +196,30 @@ class MySqlSink(BatchApply[Session]):
             self._letters.noted(session, letters)
         except pymysql.MySQLError as error:
             raise self._failed(error) from error
+
+    def _looking(self, work: Callable[[Session], T]) -> T:
+        try:
+            return self._opened(work)
+        finally:
+            self.close()
+
+    def _alone(self, work: Callable[[Session], T]) -> T:
+        self.join()
+        session = self._open_session()
+        try:
+            self._tables.read_rows(session, take_over=False)  # makes the row, if it is the first time
+            session.run("START TRANSACTION")
+            self._tables.lock_rows(session, take_over=True)
+            self._read_descriptions(session)
+            self._parked.read(session, self._described)
+            self._parked.begin(allowed=False)
+            done = work(session)
+            self._commit(session)
+        except pymysql.MySQLError as error:
+            raise self._failed(error) from error
+        finally:
+            self.close()
+        return done
 
     def _open_session(self) -> Session:
         if self._session is None:

@@ -106,9 +106,19 @@ class ProgressTables:
         Raises:
             StopError: written from another log (code FOREIGN_LOG).
         """
-        table, whole_row = quoted(self.progress), self._at(self._whole)
         self._insert(session, self._whole, 0)
         session.run("START TRANSACTION")
+        held = self.lock_rows(session, take_over=take_over)
+        session.run("COMMIT")
+        return held
+
+    def lock_rows(self, session: Session, *, take_over: bool) -> Held:
+        """As `read_rows`, inside a transaction that the caller began and commits.
+
+        Raises:
+            StopError: as there.
+        """
+        table, whole_row = quoted(self.progress), self._at(self._whole)
         session.run(f"UPDATE {table} SET epoch = epoch + {int(take_over)} WHERE {whole_row}")
         found = session.rows(f"SELECT next_offset, position, epoch, log_id FROM {table} WHERE {whole_row}")
         if not found:
@@ -120,7 +130,6 @@ class ProgressTables:
             f"SELECT topic, `partition`, next_offset, commit_seq, log_id FROM {table}"
             f" WHERE {self._ours} AND NOT ({whole_row})"
         )
-        session.run("COMMIT")
         foreign = [str(other) for other in (log_id, *(row[4] for row in rows)) if other != self.config.log_id]
         if foreign:
             raise self._foreign(foreign[0])

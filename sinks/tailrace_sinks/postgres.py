@@ -49,7 +49,7 @@ from tailrace_sinks.postgres_catalog import (
     target_type,
 )
 from tailrace_sinks.postgres_errors import connect_error, statement_error
-from tailrace_sinks.postgres_letters import LetterTable
+from tailrace_sinks.postgres_letters import PostgresLetters
 from tailrace_sinks.postgres_parked import ParkedTables, forget_parked
 from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_table
 from tailrace_sinks.progress import Held, Move, Place, whole
@@ -133,7 +133,7 @@ class PostgresSink(BatchApply[Connection]):
     def __init__(self, url: DatabaseUrl, config: SinkConfig) -> None:
         self._url = url
         self._tables = ProgressTables(progress_table(url.options.get("progress")), config)
-        self._letters = LetterTable(self._tables.progress, config)
+        self._letters = PostgresLetters(self._tables.progress, config)
         self._parked = ParkedTables(self._tables.progress, config)
         super().__init__(config, self._letters, self._parked)
         self._connection: Connection | None = None
@@ -200,6 +200,33 @@ class PostgresSink(BatchApply[Connection]):
                 self._letters.noted(connection, letters)
         except psycopg.Error as error:
             raise self._failed(error) from error
+
+    def _looking(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return self._opened(work)
+        finally:
+            self.close()
+
+    def _alone(self, work: Callable[[Connection], T]) -> T:
+        self.close()
+        connection = connect(self._url, self._config.connect_timeout)
+        self._connection = connection
+        try:
+            self._become_replica(connection)
+            connection.execute("begin")
+            self._tables.read_rows(connection, take_over=True)
+            self._described = self._tables.descriptions(connection)
+            self._parked.read(connection, self._described)
+            self._parked.allowed = False
+            done = work(connection)
+        except psycopg.Error as error:
+            raise self._failed(error) from error
+        except BaseException:
+            self.close()
+            raise
+        self._commit(connection)
+        self.close()
+        return done
 
     def _open_connection(self) -> Connection:
         if self._connection is None:

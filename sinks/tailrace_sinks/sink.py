@@ -26,7 +26,8 @@ class SinkConfig:
 
     `name` is the sink's name within the pipeline, `commit_topic` and `log_id` tell the log it reads. `namespaces` maps
     a source namespace to the target's; a namespace not in it keeps its name. `loads`: rows that the source holds will
-    come, not its changes alone.
+    come, not its changes alone. `max_dead_letters`: those neither replayed nor discarded; `max_dead_letter_share`: of
+    the events of a process, 0 to 1.
     """
 
     pipeline: str
@@ -41,6 +42,8 @@ class SinkConfig:
     target_triggers: Literal["allow", "refuse"] = "allow"
     consistency: Literal["transaction", "key"] = "transaction"
     connections: int = 1
+    max_dead_letters: int | None = 10_000
+    max_dead_letter_share: float | None = None
     connect_timeout: float = 10.0
     loads: bool = True
 

@@ -8,6 +8,7 @@ from fix_sink import harness
 from tailrace_sinks.conformance import CASES, World
 from tailrace_sinks.conformance_key import KEY_CASES, PARTITIONS
 from tailrace_sinks.conformance_letters import LETTER_CASES, WHOLE_LETTER_CASES
+from tailrace_sinks.conformance_replay import REPLAY_CASES, WHOLE_REPLAY_CASES
 
 pytestmark = pytest.mark.servers
 SERVERS = ("POSTGRES14", "POSTGRES18", "MARIADB1011", "MARIADB118", "MYSQL80", "MYSQL9")
@@ -52,11 +53,40 @@ def test_sink_conforms_under_consistency_key(name: str, connections: int, case: 
 
 @pytest.mark.parametrize(
     ("connections", "case"),
-    [*((0, case) for case in (*LETTER_CASES, *WHOLE_LETTER_CASES)), *((4, case) for case in LETTER_CASES)],
+    [
+        *((0, case) for case in (*LETTER_CASES, *WHOLE_LETTER_CASES)),
+        *((4, case) for case in LETTER_CASES),
+    ],
     ids=lambda value: value if isinstance(value, int) else value.__name__,
 )
 @pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118", "MYSQL80"])
 def test_sink_sets_aside(name: str, connections: int, case: Callable[[World], None]) -> None:
+    with harness(name) as target:
+        world = World(target, partitions=PARTITIONS, connections=connections)
+        try:
+            case(world)
+        finally:
+            world.close()
+
+
+def _replays() -> list[object]:
+    """Quick: every case once with each family of targets, and one with several connections."""
+    out: list[object] = []
+    for name in ("POSTGRES18", "MARIADB118", "MYSQL80"):
+        for connections, cases in ((0, (*REPLAY_CASES, *WHOLE_REPLAY_CASES)), (4, REPLAY_CASES)):
+            for function in cases:
+                quick = name != "MYSQL80" and (not connections or function is REPLAY_CASES[0])
+                marks = [] if quick else [pytest.mark.slow]
+                out.append(pytest.param(name, connections, function, marks=marks, id=_id(name, connections, function)))
+    return out
+
+
+def _id(name: str, connections: int, function: Callable[[World], None]) -> str:
+    return f"{name}-{connections}-{function.__name__}"
+
+
+@pytest.mark.parametrize(("name", "connections", "case"), _replays())
+def test_sink_replays(name: str, connections: int, case: Callable[[World], None]) -> None:
     with harness(name) as target:
         world = World(target, partitions=PARTITIONS, connections=connections)
         try:

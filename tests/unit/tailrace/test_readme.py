@@ -15,7 +15,8 @@ README = (FOLDER / "README.md").read_text()
 
 def test_commands_are_named() -> None:
     commands = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
-    assert set(re.findall(r"^tailrace (\w+)", README, re.MULTILINE)) == commands
+    groups = {group.name for group in app.registered_groups}
+    assert set(re.findall(r"^tailrace (\w[\w-]*)", README, re.MULTILINE)) == commands | groups
 
 
 def test_flags_of_run_are_named() -> None:

@@ -30,6 +30,7 @@ PASSED_ON = {
     "tailrace/boundary.py: error.code",
     "tailrace/boundary.py: finding.code",
     "tailrace/commands.py: error['code']",
+    "tailrace/letters.py: letter.code",
     "tailrace/preflight.py: error.code",
     "tailrace/supervisor.py: code",  # another code: a process's exit code
 }

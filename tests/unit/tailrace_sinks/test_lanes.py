@@ -1,6 +1,6 @@
 """Which connection applies what under `consistency: key`, and how progress rows move, seen by lanes that only note it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -19,7 +19,9 @@ from tailrace_schemas.errors import (
 from tailrace_schemas.table import TableSchema
 from tailrace_sinks.batch import Limits, LogBatch
 from tailrace_sinks.lanes import LanesSink, lane_of
+from tailrace_sinks.letters import KeptLetter, LetterId
 from tailrace_sinks.progress import NOTHING, Held, Move, Place, Row
+from tailrace_sinks.replay import Verdict
 from tailrace_sinks.service import Schemas
 from tailrace_sinks.sink import Applied, Progress, SinkBatch, SinkConfig
 
@@ -60,6 +62,15 @@ class NotingLane:
         return Applied()
 
     def noted(self, letters: Sequence[DeadLetter]) -> None: ...
+
+    def kept_letters(self) -> list[KeptLetter]:
+        return []
+
+    def replay(self, wanted: Mapping[LetterId, bytes | None], schema: Callable[[int], TableSchema]) -> list[Verdict]:
+        raise NotImplementedError
+
+    def discard(self, wanted: Collection[LetterId]) -> int:
+        return len(wanted)
 
     def findings(self, schemas: list[TableSchema]) -> list[Finding]:
         return []
