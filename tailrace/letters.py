@@ -103,7 +103,7 @@ def _events(event_log: EventLog) -> Callable[[str, KeptLetter], bytes | None]:
     def event(sink: str, kept: KeptLetter) -> bytes | None:
         if kept.letter.value is not None:
             return kept.letter.value
-        there = found.get((sink, *kept.id))
+        there = found.get((sink, kept.id.topic, kept.id.partition, kept.id.offset))
         # The same place of a log that was deleted and made again is another event.
         return there.value if there is not None and _same(there, kept.letter) else None
 

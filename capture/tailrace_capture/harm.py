@@ -165,6 +165,7 @@ class HarmWatch:
         self._source = source if isinstance(source, MeasuresHarm) and streaming else None
         self._limits, self._planner = limits, planner
         self._told: dict[str, Level] = {}
+        self._unmeasured = False
         # Until the first look nothing is known: where a limit may hold the load back, it waits for that.
         pauses = (limits.max_wal_kept.pause_load, limits.min_binlog_left.pause_load)
         planner.paused = self._source is not None and any(step is not None for step in pauses)
@@ -207,21 +208,20 @@ class HarmWatch:
         try:
             return self._source.harm(position, source_ms)
         except (RetryableError, RefusedError, StopError) as error:
-            if self._told.get("harm") != "warn":
+            if not self._unmeasured:
                 log.warning("what is kept at the source cannot be measured: %s", error)
-            self._told["harm"] = "warn"
+            self._unmeasured = True
             return Harm()
 
     def _tell(self, found: list[Trouble]) -> None:
         """Each trouble once, when it comes and when it gets worse."""
-        now = {trouble.figure: trouble.level for trouble in found}
+        now: dict[str, Level] = {trouble.figure: trouble.level for trouble in found}
         for trouble in found:
             before = self._told.get(trouble.figure, "")
             if _ORDER.index(trouble.level) > _ORDER.index(before):
                 also = {"warn": "", "pause": "; the load waits", "stop": "; capture stops"}[trouble.level or "warn"]
                 log.warning("%s%s (%s)", trouble.message, also, trouble.hint, extra={"code": trouble.code})
-        kept = {"harm": self._told["harm"]} if "harm" in self._told else {}
-        self._told = now | kept
+        self._told = now
 
 
 def _stop(trouble: Trouble) -> StopError:

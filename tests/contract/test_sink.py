@@ -19,12 +19,16 @@ case = pytest.mark.case
 PROVES = {
     "a_row_never_overwrites_another_through_a_secondary_unique_key": case("B3", verdict="STOP(ROW_REJECTED)"),
     "a_target_table_that_lacks_a_column_stops_with_the_statement": case("K9", verdict="STOP(TARGET_MISFIT)"),
+    "an_event_that_cannot_be_read_is_set_aside": case("K7", verdict="DLQ"),
 }
 
 
+def _marks(function: Callable[[World], None]) -> list[pytest.MarkDecorator]:
+    return [PROVES[function.__name__]] if function.__name__ in PROVES else []
+
+
 def _params() -> list[object]:
-    marks = {function: [PROVES[function.__name__]] if function.__name__ in PROVES else [] for function in CASES}
-    return [pytest.param(function, marks=found, id=function.__name__) for function, found in marks.items()]
+    return [pytest.param(function, marks=_marks(function), id=function.__name__) for function in CASES]
 
 
 @pytest.mark.parametrize("case", _params())
@@ -54,10 +58,10 @@ def test_sink_conforms_under_consistency_key(name: str, connections: int, case: 
 @pytest.mark.parametrize(
     ("connections", "case"),
     [
-        *((0, case) for case in (*LETTER_CASES, *WHOLE_LETTER_CASES)),
-        *((4, case) for case in LETTER_CASES),
+        pytest.param(connections, function, marks=_marks(function), id=f"{connections}-{function.__name__}")
+        for connections, functions in ((0, (*LETTER_CASES, *WHOLE_LETTER_CASES)), (4, LETTER_CASES))
+        for function in functions
     ],
-    ids=lambda value: value if isinstance(value, int) else value.__name__,
 )
 @pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118", "MYSQL80"])
 def test_sink_sets_aside(name: str, connections: int, case: Callable[[World], None]) -> None:
