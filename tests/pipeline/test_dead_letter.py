@@ -134,7 +134,9 @@ def test_letters_are_listed_and_replayed_once_whatever_is_killed(
         "insert into t values (51, 500)",
     )
     assert tailrace(tmp_path, "run", str(path), "--until-current", timeout=100).code == 1
-    assert tailrace(tmp_path, "status", "--name", name, "--json").data["sinks"][0]["set_aside"] == 3
+    status = tailrace(tmp_path, "status", "--name", name, "--json").data
+    assert status["sinks"][0]["set_aside"] == 3
+    assert status["source"]["harm"]["wal_kept_bytes"] > 0
     run_sql(source, "update t set v = 80 where id = 8")
     assert tailrace(tmp_path, "run", str(path), "--until-current", timeout=100).code == 1
 

@@ -13,12 +13,13 @@ import psycopg
 import pytest
 from fix_capture import LogReading, RunningCapture, postgres_source, rebuild, running_capture
 from fix_mysql import Sql, mysql_source, table_feed
-from fix_servers import wait_until
+from fix_servers import private_server, wait_until
 
 from tailrace_capture import harm
 from tailrace_capture.harm import HarmLimits, Steps
 from tailrace_capture.mysql.connection import run
 from tailrace_capture.mysql.headroom import binlog_harm
+from tailrace_capture.postgres import slot
 from tailrace_capture.source import SnapshotReader, TableFeed
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.errors import SourceUnavailableError, StopError
@@ -102,6 +103,28 @@ def test_a_slot_that_keeps_too_much_stops_the_capture_and_loses_nothing(database
     with _run(database, tmp_path, log, HarmLimits(Steps(1e6, None, None))):
         wait_until(lambda: _has(log, 9001), 30, "the row is in the log")
     log.close()
+
+
+@pytest.mark.slow
+def test_what_the_server_leaves_a_slot_is_what_it_says_itself() -> None:
+    with (
+        private_server("POSTGRES18", config="max_slot_wal_keep_size=64MB\nmax_wal_size=32MB") as server,
+        psycopg.connect(server.url, autocommit=True) as connection,
+    ):
+        connection.execute("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
+        connection.execute("CREATE TABLE w (v text)")
+        found = slot.harm(connection, "s")
+        assert (found.wal_limit_bytes, found.wal_status) == (64 << 20, "reserved")
+        for _ in range(100):
+            connection.execute("INSERT INTO w SELECT repeat('w', 1000) FROM generate_series(1, 1000)")
+            row = connection.execute("SELECT safe_wal_size, wal_status FROM pg_replication_slots").fetchone()
+            found = slot.harm(connection, "s")
+            assert (found.wal_left_bytes, found.wal_status) == row
+            if found.wal_left_bytes is not None and found.wal_left_bytes < 12 << 20:
+                break
+        (trouble,) = harm.troubles(found, HarmLimits(Steps(), Steps(), None, None), 0)
+        assert trouble.code == "WAL_KEPT"
+        assert trouble.hint == "ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()"
 
 
 def _has(log: EmbeddedLog, key: int) -> bool:

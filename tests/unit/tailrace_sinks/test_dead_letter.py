@@ -20,7 +20,7 @@ def rows(*events: tuple[str, str]) -> Rows:
     return Rows((Piece(0, 0, len(events), out.getvalue()),))
 
 
-def attempt(some: Rows, keep: bool) -> EventError | Unclear | None:  # noqa: ARG001
+def attempt(some: Rows, keep: bool) -> EventError | Unclear | None:
     values = [value or b"" for piece in some.pieces for _, value in frames(piece.frames)]
     return RowRejectedError("no") if any(value.startswith(b"bad") for value in values) else None
 
