@@ -277,7 +277,9 @@ class LoadSettings(_Model):
     readers: int = Field(default=4, ge=1, le=64, description="connections that read the first copy")
     chunk_rows: int = Field(default=50_000, ge=1)
     max_rows_per_second: int | None = Field(default=None, ge=1)
-    max_snapshot_seconds: SnapshotSteps = SnapshotSteps()
+    max_snapshot_seconds: SnapshotSteps = Field(
+        default=SnapshotSteps(), description="how long a snapshot may be open: seconds, or a text: 30 min"
+    )
 
 
 class SinkSettings(_Model):

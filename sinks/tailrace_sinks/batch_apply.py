@@ -13,7 +13,16 @@ from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.table import TableId, TableSchema
 from tailrace_sinks import cascade
 from tailrace_sinks.cascade import Cascades, Event, in_source_order, schemas_in, table_of
-from tailrace_sinks.dead_letter import StaleKeys, Unclear, apply_surviving, is_partial, letters, too_many
+from tailrace_sinks.dead_letter import (
+    StaleKeys,
+    Unclear,
+    apply_surviving,
+    events,
+    is_partial,
+    letters,
+    stale_key,
+    too_many,
+)
 from tailrace_sinks.decode import Change, Counts
 from tailrace_sinks.envelope import FAULTS, Plan
 from tailrace_sinks.letters import KeptLetter, LetterId, LetterTable
@@ -143,6 +152,8 @@ class BatchApply(ABC, Generic[C]):
     def _apply_slice(self, connection: C, slice_: Slice, batch: SinkBatch, applied: Applied) -> None:
         bound = self._bound(slice_, batch)
         if bound:
+            for topic in bound:
+                self._mind_stale(connection, topic, slice_.steps[topic], batch, applied)
             self._apply_in_order(connection, [slice_.steps[topic] for topic in bound], batch, applied)
         for topic, steps in slice_.steps.items():
             for step in steps if topic not in bound else ():
@@ -160,6 +171,24 @@ class BatchApply(ABC, Generic[C]):
             return {t for t, steps in slice_.steps.items() if tables and table_of(steps, batch) in tables}
         except FAULTS as error:
             raise unreadable(error) from error
+
+    def _mind_stale(self, connection: C, topic: str, steps: Sequence[Step], batch: SinkBatch, applied: Applied) -> None:
+        """Where events are applied one by one none is set aside; those that make a row right do so all the same.
+
+        Raises:
+            RowRejectedError: one would mix two states (code STALE_KEY).
+        """
+        stale = self._stale.of(topic)
+        left = set(stale)
+        for event in (event for step in steps if left and isinstance(step, Rows) for event in events(step)):
+            if event.key in left and event.value is not None:
+                if is_partial(event, batch.schema, self._plan):
+                    raise stale_key()
+                left.discard(event.key)
+        if left != stale:
+            self._letter_table.heal(connection, topic, stale - left)
+            self._stale.set(topic, left)
+            applied.stale_keys += len(left) - len(stale)
 
     def _apply_in_order(
         self, connection: C, topics: list[tuple[Step, ...]], batch: SinkBatch, applied: Applied

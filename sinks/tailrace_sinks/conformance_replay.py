@@ -8,7 +8,7 @@ from typing import cast
 
 from tailrace_schemas.errors import FencedError
 from tailrace_schemas.table import ForeignKey, TableSchema
-from tailrace_sinks.conformance import World, row
+from tailrace_sinks.conformance import World, family, row
 from tailrace_sinks.conformance_letters import again, letters, made, partial, setting_aside
 from tailrace_sinks.conformance_stream import Stream, column
 from tailrace_sinks.letters import LetterId
@@ -257,6 +257,24 @@ def a_letter_of_a_table_under_foreign_key_actions_stays(world: World) -> None:
     assert world.rows(child) == [(0, 0, "n")]
 
 
+def a_whole_event_applied_one_by_one_ends_the_waiting(world: World) -> None:
+    parent, child, _ = family(world)
+    s = world.stream
+    world.harness.execute(f"ALTER TABLE {world.name(child)} ADD CONSTRAINT few CHECK (id < 100 OR v < 100)")
+    setting_aside(world)
+    s.insert(child, **row(150, 500))
+    s.commit()
+    world.apply()
+    assert world.status.stale_keys == 1
+    s.insert(child, **row(150, 2))
+    s.delete(parent, **row(1))
+    s.commit()
+    world.apply()
+    assert world.rows(child) == [(12, 2, "n"), (22, 2, "n"), (150, 2, "n")]
+    assert world.status.stale_keys == 0
+    assert states(world) == ["superseded"]
+
+
 def a_letter_whose_unique_value_another_row_has_stays(world: World) -> None:
     t, s = small_values_only(world)
     s.insert(t, **row(1, 500, "n"))
@@ -271,5 +289,6 @@ def a_letter_whose_unique_value_another_row_has_stays(world: World) -> None:
 WHOLE_REPLAY_CASES: list[Callable[[World], None]] = [
     a_share_of_letters_stops_the_sink,
     a_letter_of_a_table_under_foreign_key_actions_stays,
+    a_whole_event_applied_one_by_one_ends_the_waiting,
     a_letter_whose_unique_value_another_row_has_stays,
 ]

@@ -124,7 +124,7 @@ def _sorted(
     for event in found:
         fault = faults.get(event.place)
         if fault is None and event.key in outcome.stale and event.value is not None and partial(event):
-            fault = _stale_key()
+            fault = stale_key()
         if fault is not None:
             outcome.refused.append((event, fault))
             outcome.stale.add(event.key)
@@ -138,7 +138,7 @@ def _sorted(
     return kept, outcome
 
 
-def _stale_key() -> EventError:
+def stale_key() -> EventError:
     return RowRejectedError("an earlier event of the key was set aside", code="STALE_KEY", detail="columns not sent")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from tailrace_capture.harm import HarmLimits, Steps
 from tailrace_capture.mysql.connection import run
 from tailrace_capture.mysql.headroom import binlog_harm
 from tailrace_capture.postgres import slot
-from tailrace_capture.source import SnapshotReader, TableFeed
+from tailrace_capture.postgres.snapshot import PgReader
+from tailrace_capture.source import ChunkRows, SnapshotReader, TableFeed
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.errors import SourceUnavailableError, StopError
 from tailrace_schemas.position import FilePlace
@@ -159,6 +160,35 @@ def test_a_snapshot_open_too_long_is_ended_and_its_table_read_in_smaller_chunks(
         wait_until(lambda: _chunks(capture) == 2, 30, "the load is planned in two chunks")
         wait_until(lambda: _chunks(capture) == 8, 30, "it starts again with smaller ones")
         wait_until(lambda: _state(capture, A) == "streaming", 60, "it is loaded")
+    assert len(rebuild(log)["t.public.a"]) == 5000
+    log.close()
+
+
+def test_a_snapshot_that_waits_in_the_server_is_ended_too(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, original = EmbeddedLog(tmp_path / "log.db", "t"), PgReader.read
+    readers: list[int] = []
+    with closing(psycopg.connect(database)) as lock, closing(psycopg.connect(database, autocommit=True)) as watch:
+
+        def read(self: PgReader, *words: Any) -> Iterator[ChunkRows]:
+            readers.append(self._connection.info.backend_pid)
+            if len(readers) == 1:
+                lock.execute("LOCK TABLE a IN ACCESS EXCLUSIVE MODE")
+            yield from original(self, *words)
+
+        def waits() -> bool:
+            query = "SELECT 1 FROM pg_locks WHERE NOT granted AND pid = %s"
+            return bool(readers) and watch.execute(query, (readers[0],)).fetchone() is not None
+
+        monkeypatch.setattr(PgReader, "read", read)
+        limits = HarmLimits(snapshot_end=1)
+        with _run(database, tmp_path, log, limits, ("public.a",), readers=1, chunk_rows=2500) as capture:
+            wait_until(waits, 30, "the reader waits for the lock")
+            wait_until(lambda: not waits(), 30, "its statement is ended")
+            lock.rollback()
+            wait_until(lambda: _state(capture, A) == "streaming", 60, "the table is loaded")
+        assert len(set(readers)) == 2  # one session was given up
     assert len(rebuild(log)["t.public.a"]) == 5000
     log.close()
 
