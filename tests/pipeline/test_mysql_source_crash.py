@@ -53,7 +53,7 @@ def test_a_capture_that_dies_again_and_again_neither_loses_nor_doubles(
     name: str, mysql_database: Fresh, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tailrace_capture.feed, "OPEN_BYTES", 50_000)
-    monkeypatch.setattr(tailrace_capture.mysql.stream, "SPILL_BYTES", 40_000)
+    monkeypatch.setattr(tailrace_capture.mysql.stream, "HOLD_BYTES", 40_000)
     draw = random.Random(f"{seed} crash {name}")
     url = mysql_database(name)
     sql = Sql(url)

@@ -17,13 +17,13 @@ from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql import ddl, images, rows
 from tailrace_capture.mysql import table_map as tm
 from tailrace_capture.mysql.connection import ask
-from tailrace_capture.mysql.held import Held, Piece
+from tailrace_capture.mysql.held import Held
 from tailrace_capture.mysql.keys import Bound, KeyReader, condition, in_range, literal_of
 from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.plan import differences, plan_of
 from tailrace_capture.mysql.protocol import DumpClient, events
 from tailrace_capture.mysql.stop import stop_error
-from tailrace_capture.mysql.xa import row_pieces
+from tailrace_capture.mysql.xa import ROW_EVENTS, row_pieces
 from tailrace_capture.source import TableFeed, TableMovedError
 from tailrace_log.frames import TopicBuffer
 from tailrace_schemas.errors import SourceUnavailableError
@@ -43,7 +43,7 @@ class SetBack:
         listed: GtidSet,
         start: FilePlace,
         end: FilePlace,
-        prepared: dict[bytes, list[Piece]],
+        prepared: dict[bytes, Held],
         look_back: Callable[[bytes], Held | None],
         dump: Callable[[], DumpClient],
         coder: Callable[[Callable[[bytes], images.Plan | None]], rows.RowCoder],
@@ -57,7 +57,7 @@ class SetBack:
         self._coder = coder(self._lookup)
         self._coder.collect = {}
         self._plan: images.Plan | None = None
-        self._open: dict[bytes, list[Piece]] = {}
+        self._open: dict[bytes, Held] = {}
 
     def touched(self, low: Bound | None, high: Bound | None) -> dict[bytes, bytes | None]:
         """Key → its row image before the first transaction outside the set, None where there was none; keys outside the
@@ -92,8 +92,8 @@ class SetBack:
         deadline = time.monotonic() + READ_AHEAD_SECONDS
         file, pos = self._start.file, self._start.pos
         checksum = 4 if client.checksum else 0
-        group: list[Piece] = []
-        outside = False
+        group = Held()
+        outside = kept = False
         for event in events(client, 10.0):
             if time.monotonic() > deadline:
                 raise SourceUnavailableError("the log could not be read ahead in time")
@@ -112,48 +112,52 @@ class SetBack:
                 pos = wide if wide >= pos else wide + (1 << 32)
             if header.type in (bl.GTID, bl.GTID_TAGGED):
                 gtid = bl.parse_tagged_gtid(body) if header.type == bl.GTID_TAGGED else bl.parse_mysql_gtid(body)
-                outside = not self._listed.has(gtid.source, gtid.number)
-                group = []
+                outside = kept = not self._listed.has(gtid.source, gtid.number)
+                group = Held()
+            elif header.type in ROW_EVENTS and not kept:
+                pass
             elif pieces := row_pieces(event, header, body, checksum):
-                group += pieces
+                for piece in pieces:
+                    group.add(piece)
             elif header.type == bl.QUERY:
-                self._statement(body, outside)
+                # Rows of an XA transaction count when it is decided, which may be outside though its prepare is not.
+                kept |= self._statement(body, outside) == "xa start"
             elif header.type == bl.XA_PREPARE:
                 prepare = bl.parse_xa_prepare(body)
                 if not prepare.one_phase:
-                    self._open[prepare.xid], group = group, []
+                    self._open[prepare.xid], group = group, Held()
             elif header.type == bl.INCIDENT:
                 raise bl.parse_incident(body)
-            if outside and header.type in (bl.XID, bl.TRANSACTION_PAYLOAD, bl.XA_PREPARE) and group:
+            ends = (bl.XID, bl.TRANSACTION_PAYLOAD, bl.XA_PREPARE)
+            if outside and (header.type in ends or (header.type == bl.QUERY and _is_commit(body))):
                 self._collect(group)
-                group = []
-            if outside and header.type == bl.QUERY and group and _is_commit(body):
-                self._collect(group)
-                group = []
+                group = Held()
             if self._beyond(file, pos):
                 return
 
     def _beyond(self, file: str, pos: int) -> bool:
         return self._end.at_or_before(FilePlace(file, pos))
 
-    def _statement(self, body: bytes, outside: bool) -> None:
+    def _statement(self, body: bytes, outside: bool) -> str:
+        """The statement's kind."""
         query = bl.parse_query(body)
         statement = ddl.parse_statement(query.text.decode("utf-8", "surrogateescape"), query.database.decode())
         if statement.kind == "xa commit" and outside:
             self._collect(self._prepared_rows(statement.xid))
         elif self._table.schema.table in statement.tables and statement.kind not in ("data", "alter"):
             raise TableMovedError(self._table.schema)
+        return statement.kind
 
-    def _prepared_rows(self, xid: bytes) -> list[Piece]:
+    def _prepared_rows(self, xid: bytes) -> Held:
         for known in (self._open, self._prepared):
             if xid in known:
                 return known[xid]
         held = self._look_back(xid)
-        return [] if held is None else list(held.pieces())
+        return Held() if held is None else held
 
-    def _collect(self, group: list[Piece]) -> None:
+    def _collect(self, group: Held) -> None:
         try:
-            for piece in group:
+            for piece in group.pieces():
                 self._coder.run(piece.data, piece.start, piece.end, piece.gap, piece.trailer)
         except (images.TornRowError, images.PartialImageError, images.InexactKeyError) as error:
             raise stop_error(error, self._table.schema.table) from error

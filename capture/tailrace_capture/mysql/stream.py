@@ -16,7 +16,7 @@ from functools import partial
 from tailrace_capture.feed import Feed
 from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql import ddl, images, jsonb, rows
-from tailrace_capture.mysql.held import SPILL_BYTES, Held, Piece
+from tailrace_capture.mysql.held import Held, Piece
 from tailrace_capture.mysql.layouts import Layouts
 from tailrace_capture.mysql.progress import Gtid, Progress
 from tailrace_capture.mysql.protocol import DumpClient, Packets, error_of
@@ -29,6 +29,7 @@ from tailrace_schemas.table import TableId
 
 POLL_SECONDS = 0.005
 SILENCE_SECONDS = 60.0
+HOLD_BYTES = 64 << 20  # a transaction this big is handed on before its end is there
 log = logging.getLogger("tailrace.capture")
 
 
@@ -79,9 +80,9 @@ class Stream:
     def progress(self) -> Progress:
         return self._progress
 
-    def prepared(self) -> dict[bytes, list[Piece]]:
+    def prepared(self) -> dict[bytes, Held]:
         """Rows of XA transactions that are prepared and not decided."""
-        return {xid: list(group.held.pieces()) for xid, group in self._prepared.items()}
+        return {xid: group.held for xid, group in self._prepared.items()}
 
     # --- the loop
 
@@ -186,11 +187,8 @@ class Stream:
             self._encode(piece)
             return
         group.held.add(piece)
-        if group.held.size > SPILL_BYTES:
-            if group.xa:
-                group.held.spill()
-            elif group.explicit:
-                self._begin(group)
+        if group.held.size > HOLD_BYTES and group.explicit and not group.xa:
+            self._begin(group)
 
     def _rows_alone(self, event: bytes) -> None:
         self._rows(Piece(event, 0, len(event), 0, 4 if self._checksum else 0))
@@ -473,13 +471,14 @@ class Stream:
                     self._commit()
 
     def _rollback_to(self, group: Group, name: str) -> None:
-        if group.begun or name not in group.savepoints or not group.held.cut(group.savepoints[name]):
+        if group.begun or name not in group.savepoints:
             raise StopError(
                 "a big transaction was rolled back to a savepoint after its rows were published",
                 code="ROLLED_BACK",
                 detail=f"{self._id(group)} at {group.start}",
                 hint=LOAD_AGAIN,
             )
+        group.held.cut(group.savepoints[name])
 
     def _statement(self, group: Group, statement: ddl.Statement, text: str) -> None:
         """What it does to captured tables is done when the group is published, inside its transaction."""

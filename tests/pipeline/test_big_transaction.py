@@ -1,0 +1,100 @@
+"""Case C3: a source transaction of millions of rows goes through processes of bounded memory, and arrives whole."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from fix_command import started, tailrace
+from fix_mysql import Sql
+from fix_servers import POSTGRES_NAMES, fresh_mysql_database, fresh_postgres_database, wait_until
+
+pytestmark = pytest.mark.servers
+MB = 1 << 20
+CAPTURE_LIMIT, SINK_LIMIT = 200 * MB, 350 * MB
+STEP = 10_000
+
+
+def fresh(name: str) -> AbstractContextManager[str]:
+    return fresh_postgres_database(name) if name in POSTGRES_NAMES else fresh_mysql_database(name)
+
+
+def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    """All in one session, committed at its end; rows of the last one."""
+    if url.startswith("postgresql"):
+        with psycopg.connect(url) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+    sql = Sql(url)
+    try:
+        return sql.run("BEGIN", *statements[:-1], statements[-1])
+    finally:
+        sql.run("COMMIT")
+        sql.close()
+
+
+def create(url: str) -> None:
+    run(url, "CREATE TABLE a (id bigint PRIMARY KEY, v int, t varchar(200), at timestamp(6) NULL)")
+    if not url.startswith("postgresql"):
+        numbers = ", ".join(f"({g})" for g in range(STEP))
+        run(url, "CREATE TABLE n (g int PRIMARY KEY)", f"INSERT INTO n VALUES {numbers}")
+
+
+def write_in_one_transaction(url: str, rows: int) -> None:
+    """Rows of some 170 bytes, and every tenth of them once more."""
+    if url.startswith("postgresql"):
+        insert = ["INSERT INTO a SELECT g, mod(g, 1000), repeat(md5(g::text), 4), now()"]
+        insert[0] += f" FROM generate_series(1, {rows}) g"
+    else:
+        insert = [
+            f"INSERT INTO a SELECT g + {n}, mod(g, 1000), repeat(sha2(g + {n}, 256), 2), now(6) FROM n"
+            for n in range(0, rows, STEP)
+        ]
+    run(url, *insert, "UPDATE a SET v = -1 WHERE mod(id, 10) = 0")
+
+
+def checksum(url: str) -> list[tuple[Any, ...]]:
+    """Number of rows and a sum over their texts, made by the database."""
+    if url.startswith("postgresql"):
+        return run(url, "SELECT count(*), sum(hashtextextended(a::text, 0)::numeric) FROM a")
+    return run(url, "SELECT count(*), sum(crc32(concat_ws(',', id, v, t, at))) FROM a")
+
+
+def peak_of(folder: Path, *words: str, seconds: float) -> int:
+    """Run a command to its good end; bytes of its largest resident set."""
+    highest = 0
+    with started(folder, *words) as command:
+        status = Path(f"/proc/{command.pid}/status")
+
+        def has_ended() -> bool:
+            nonlocal highest
+            if found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text()):
+                highest = max(highest, int(found[1]) * 1024)
+            return not command.is_running
+
+        wait_until(has_ended, seconds, f"{words[0]} ends")
+        assert command.end().code == 0
+    return highest
+
+
+@pytest.mark.parametrize(
+    "rows", [300_000, pytest.param(5_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+@pytest.mark.parametrize(("source", "target"), [("POSTGRES18", "POSTGRES18"), ("MYSQL80", "MARIADB118")])
+@pytest.mark.case("C3", verdict="=")
+def test_a_transaction_of_any_size_takes_little_memory(source: str, target: str, rows: int, tmp_path: Path) -> None:
+    with fresh(source) as left, fresh(target) as right:
+        words = (left, right, "--name", "p", "--until-current")
+        create(left)
+        assert tailrace(tmp_path, "run", *words).code == 0
+        write_in_one_transaction(left, rows)
+        peaks = [peak_of(tmp_path, role, *words, seconds=1500) for role in ("capture", "sink")]
+        assert checksum(right) == checksum(left)
+    print(f"capture {peaks[0] // MB} MB, sink {peaks[1] // MB} MB")
+    assert peaks[0] < CAPTURE_LIMIT
+    assert peaks[1] < SINK_LIMIT
