@@ -254,3 +254,34 @@ def test_the_slot_goes_on_while_only_other_tables_are_written(
             return bool(connection.execute(query.encode()).fetchall())
 
         wait_until(has_passed, 60, "the slot has passed what others wrote")
+
+
+@VERSIONS
+@pytest.mark.parametrize("met", [True, False])
+@pytest.mark.case("D10", verdict="=")
+def test_an_attached_row_is_loaded_before_a_change_of_it_is_published(
+    version: str,
+    met: bool,
+    postgres_database: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No sink has the value that the update leaves out. `met`: the stream has spoken of the table before."""
+    monkeypatch.setattr(tailrace_capture.postgres.stream, "LOOK_SECONDS", 3600.0)
+    url, log = postgres_database(version), EmbeddedLog(tmp_path / "log.db", "t")
+    run(
+        url,
+        "CREATE TABLE a (id int, k int, v int, big text, PRIMARY KEY (id, k)) PARTITION BY LIST (k)",
+        "CREATE TABLE a_one PARTITION OF a FOR VALUES IN (1)",
+        "INSERT INTO a VALUES (1, 1, 1, 'x')",
+        "CREATE TABLE a_two (LIKE a INCLUDING ALL)",
+        "ALTER TABLE a_two ALTER big SET STORAGE EXTERNAL",
+        "INSERT INTO a_two VALUES (2, 2, 1, repeat('y', 9000))",
+    )
+    with running_capture(postgres_source(url, tmp_path / "spool"), log) as capture:
+        wait_until(lambda: [t.state for t in capture.status.tables.values()].count("streaming") == 2, 30, "it streams")
+        if met:
+            run(url, "INSERT INTO a VALUES (3, 1, 1, 'z')")
+        run(url, "ALTER TABLE a ATTACH PARTITION a_two FOR VALUES IN (2)", "UPDATE a SET v = 2 WHERE k = 2")
+    drain(url, log, tmp_path)
+    equal(url, log, "a")

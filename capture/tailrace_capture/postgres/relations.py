@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.postgres import catalog
@@ -20,11 +21,19 @@ log = logging.getLogger("tailrace.capture")
 
 
 class Relations:
-    """`described`: the tables in the catalogue as they were read last, None for one that is gone; `ignored`: oids whose
-    changes are not captured."""
+    """`described`: the tables in the catalogue as they were read last, None for one that is gone; `await_visible`:
+    returns when the catalogue shows what the transaction being read did; `ignored`: oids whose changes are not captured."""
 
-    def __init__(self, side: Rows, feed: Feed, codec: Codec, described: dict[TableId, Described | None]) -> None:
+    def __init__(
+        self,
+        side: Rows,
+        feed: Feed,
+        codec: Codec,
+        described: dict[TableId, Described | None],
+        await_visible: Callable[[], None],
+    ) -> None:
         self._side, self._feed, self._codec, self._described = side, feed, codec, described
+        self._await_visible = await_visible
         self.ignored: set[int] = set()
         self._met: set[int] = set()
         self._seen: list[Described] = []
@@ -41,9 +50,14 @@ class Relations:
         if feed is None or table not in self._described:
             self.ignore(oid)
             return
+        known = self._described[table]
         again = oid in self._met
         self._met.add(oid)
-        known = self._described[table]
+        if known is not None and known.layout.partitioned:
+            # Also said before the first change in a partition that is new to the stream. It may have been attached with
+            # rows, and no change of those may come before they are loaded.
+            again = True
+            self._await_visible()
         if again or known is None or (oid, signature) != (known.oid, known.signature):
             known = next(iter(catalog.describe(self._side, [(oid, table)])), None)
             self._described[table] = known

@@ -61,7 +61,7 @@ class Stream:
         self._head = head
         self._database = wire.text_bytes(side.info.dbname)
         self._codec = Codec(lambda plan, key: self._relations.decide(plan, key))
-        self._relations = Relations(side, feed, self._codec, described)
+        self._relations = Relations(side, feed, self._codec, described, self._await_visible)
         self._codec.whole = whole_images
         self._spool = Spool(spool_folder)
         self._streamed_xid: int | None = None
