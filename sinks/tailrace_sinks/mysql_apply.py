@@ -9,6 +9,7 @@ looked at for notes that mean a changed value (`Session.write`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -70,6 +71,11 @@ class TableApply:
         uniques = self.target.uniques
         self.is_only_key = self.target.has_unique(self.key_names) and len(uniques) == 1 and not self.careful
         self.has_stage = self.stage_is_dirty = False
+        of_target = ((c, self.names.get(c.name, c.name)) for c in self.schema.columns)
+        self.blank = frozenset(name for c, name in of_target if may_be_blank(c, self.target.columns[name].type))
+
+    def _write(self, session: Session, statement: str | bytes) -> int:
+        return session.write(statement, self.target.table, self.blank)
 
     # ---- tables with a key
 
@@ -102,7 +108,7 @@ class TableApply:
         head = f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ".encode()
         tail = f"{alias} ON DUPLICATE KEY UPDATE {sets}".encode()
         for chunk in state.upserts:
-            session.write(head + chunk[:-1] + tail, self.target.table)
+            self._write(session, head + chunk[:-1] + tail)
         self._apply_sets(session, state)
 
     def _apply_staged(self, session: Session, state: Compacted) -> None:
@@ -153,7 +159,7 @@ class TableApply:
         for number, rows in enumerate([*state.partial.values(), *state.fresh.values()], start=OP_FIRST_SET):
             chunks += joined([b"(%d,%s" % (number, row) for row in rows], self.chunk_bytes)
         for chunk in chunks:
-            session.write(head + chunk[:-1], self.target.table)
+            self._write(session, head + chunk[:-1])
 
     def _apply_sets(self, session: Session, state: Compacted) -> None:
         """Rows of which some columns were not sent: updates, then inserts of rows that are new."""
@@ -180,9 +186,9 @@ class TableApply:
         if not columns:
             return 0
         sets = ", ".join(f"t.{name} = s.{name}" for name in columns)
-        return session.write(
+        return self._write(
+            session,
             f"UPDATE {self.stage} s STRAIGHT_JOIN {self.name} t ON {self.same_key} SET {sets} WHERE s._op = {op}",
-            self.target.table,
         )
 
     def _insert_staged(
@@ -191,10 +197,10 @@ class TableApply:
         names, staged = ", ".join(columns), ", ".join(f"s.{name}" for name in columns)
         join = f" LEFT JOIN {self.name} t ON {self.same_key}" if absent else ""
         only = f" AND t.{self.key[0]} IS NULL" if absent else ""
-        session.write(
+        self._write(
+            session,
             f"INSERT INTO {place or self.name} ({names}) SELECT {staged} FROM {self.stage} s{join}"
             f" WHERE s._op = {op}{only}",
-            self.target.table,
         )
 
     def replace(self, session: Session, state: Compacted, parked: str | None = None) -> None:
@@ -208,7 +214,7 @@ class TableApply:
             count = 0
             for place in places:
                 join = f"UPDATE {self.stage} s STRAIGHT_JOIN {place} t ON {self.same_key}"
-                count += session.write(f"{join} SET {sets} WHERE s._op = {number}", self.target.table)
+                count += self._write(session, f"{join} SET {sets} WHERE s._op = {number}")
             if count != len(rows):
                 raise row_missing(self.target.table, "update", len(rows) - count)
             number += 1
@@ -239,12 +245,12 @@ class TableApply:
             if column in self.written and value is not MISSING
         ]
         sets = ", ".join(f"{column} = {value}" for column, value in sent)
-        if session.write(f"UPDATE {self.name} SET {sets} WHERE {same}", self.target.table):
+        if self._write(session, f"UPDATE {self.name} SET {sets} WHERE {same}"):
             return
         if change.op == envelope.OP_UPDATE and MISSING in change.after:
             raise row_missing(self.target.table, "update", 1)
         names, given = ", ".join(column for column, _ in sent), ", ".join(value for _, value in sent)
-        session.write(f"INSERT INTO {self.name} ({names}) VALUES ({given})", self.target.table)
+        self._write(session, f"INSERT INTO {self.name} ({names}) VALUES ({given})")
 
     # ---- tables without a key
 
@@ -276,7 +282,7 @@ class TableApply:
             rows.append(f"({','.join(sql_value(event.after[n]) for n in places)}),".encode())
         head = f"INSERT INTO {self.name} ({', '.join(self.written)}) VALUES ".encode()
         for chunk in joined(rows, self.chunk_bytes):
-            session.write(head + chunk[:-1], self.target.table)
+            self._write(session, head + chunk[:-1])
 
     def _change_one(self, session: Session, event: Change) -> None:
         """Update or delete one row equal to the before image."""
@@ -293,7 +299,7 @@ class TableApply:
                 for name, value in zip(self.columns, event.after, strict=True)
                 if name in self.written and value is not MISSING
             )
-            count = session.write(f"UPDATE {self.name} SET {sets} WHERE {where} LIMIT 1", self.target.table)
+            count = self._write(session, f"UPDATE {self.name} SET {sets} WHERE {where} LIMIT 1")
         if count != 1:
             raise row_missing(self.target.table, "delete" if event.after is None else "update", 1)
 
@@ -351,6 +357,16 @@ class MySqlActions:
 
 def sql_value(value: object) -> str:
     return value if isinstance(value, str) else "NULL"
+
+
+def may_be_blank(column: Column, type_: str) -> bool:
+    """An empty text of this enum can only be the value with index 0, and every other value is a label at the target,
+    whose column type is `type_`."""
+    labels = column.type.labels if column.type.kind == "enum" else ()
+    if not labels or "" in labels or "\\" in type_ or not type_.lower().startswith("enum("):
+        return False
+    there = {label.replace("''", "'") for label in re.findall(r"'((?:[^']|'')*)'", type_)}
+    return "" not in there and there.issuperset(labels)
 
 
 def joined(rows: list[bytes], limit: int) -> list[bytes]:

@@ -59,6 +59,7 @@ _REJECTED: dict[int, str] = {
 }
 # Notes and warnings that mean a value was changed on its way in.
 CHANGED_VALUE = frozenset({1264, 1265, 1292, 1366, 1406})
+TRUNCATED = 1265
 
 
 def number_of(error: pymysql.MySQLError) -> int:
@@ -105,6 +106,12 @@ def statement_error(error: pymysql.MySQLError, table: TableId | None) -> Tailrac
 
 def _text(error: pymysql.MySQLError) -> str:
     return str(error.args[1]) if len(error.args) > 1 else str(error)
+
+
+def truncated_column(text: str) -> str:
+    """Of a warning with number TRUNCATED; empty where its text is another."""
+    found = re.fullmatch(r"Data truncated for column '(.*)' at row \d+", text, re.DOTALL)
+    return found.group(1) if found else ""
 
 
 def rejected(number: int, text: str, table: TableId | None) -> RowRejectedError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,20 @@ from pymysql.constants import CLIENT
 
 from tailrace_schemas.table import TableId
 from tailrace_schemas.uri import DatabaseUrl
-from tailrace_sinks.mysql_errors import CHANGED_VALUE, connect_error, rejected
+from tailrace_sinks.mysql_errors import (
+    CHANGED_VALUE,
+    TRUNCATED,
+    connect_error,
+    number_of,
+    rejected,
+    truncated_column,
+)
 from tailrace_sinks.mysql_types import Flavor
 
 # Exact or refused: nothing is cut or rounded without an error. Zero and invalid dates are kept as the source has them;
 # a zero in an AUTO_INCREMENT column stays a zero.
 SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
+_WITHOUT_STRICT = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES"
 _SESSION = (
     f"SET SESSION sql_mode = '{SQL_MODE}'",
     "SET SESSION time_zone = '+00:00'",
@@ -29,6 +37,7 @@ _SESSION = (
     "SET SESSION wait_timeout = 28800",
     "SET SESSION net_write_timeout = 600",
     "SET SESSION sql_notes = 1",
+    "SET SESSION max_error_count = 65535",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 )
 
@@ -156,18 +165,42 @@ class Session:
         """
         return int(self._cursor.execute(statement))
 
-    def write(self, statement: str | bytes, table: TableId) -> int:
-        """A statement that writes rows; the number of rows it matched.
+    def write(self, statement: str | bytes, table: TableId, blank: Collection[str] = ()) -> int:
+        """A statement that writes rows; the number of rows it matched. `blank`: enum columns in which an empty text is
+        the value with index 0, which only a session without strict mode can write.
 
         Raises:
             RowRejectedError: a value was changed on its way in, which strict mode lets pass as a note.
             pymysql.MySQLError: as `run`.
         """
-        count = self.run(statement)
+        try:
+            count = self.run(statement)
+        except pymysql.MySQLError as error:
+            if not blank or number_of(error) != TRUNCATED:
+                raise
+            return self._write_blank(statement, table, blank)
         if self._cursor.warning_count:
             for _, number, text in self.rows("SHOW WARNINGS"):
                 if number in CHANGED_VALUE:
                     raise rejected(int(str(number)), str(text), table)
+        return count
+
+    def _write_blank(self, statement: str | bytes, table: TableId, blank: Collection[str]) -> int:
+        """Without strict mode: whatever it tells of must be an empty text in one of `blank`."""
+        self.run(f"SET SESSION sql_mode = '{_WITHOUT_STRICT}'")
+        try:
+            count = self.run(statement)
+            told = self.warnings()
+            found = self.rows("SHOW WARNINGS")
+        finally:
+            self.run(f"SET SESSION sql_mode = '{SQL_MODE}'")
+        for level, number, text in found:
+            if number == TRUNCATED and truncated_column(str(text)) in blank:
+                continue
+            if level != "Note" or number in CHANGED_VALUE:
+                raise rejected(int(str(number)), str(text), table)
+        if told != len(found):
+            raise rejected(TRUNCATED, "", table)
         return count
 
     def warnings(self) -> int:
