@@ -320,6 +320,14 @@ _CHECKS = (
         "`SET GLOBAL max_allowed_packet = 67108864`",
     ),
     ErrorCode(
+        "NAMES_EQUAL",
+        (_CHECK,),
+        "Tables or columns that differ at the source would have one name at the target: namespaces mapped to one, or "
+        "names that differ in case only, at a MySQL-family target.",
+        "At the source: `ALTER TABLE <table> RENAME COLUMN <name> TO <other>` or `ALTER TABLE <table> RENAME TO "
+        "<other>`; or map the namespace to another one; or leave the table out: `--tables '!<table>'`.",
+    ),
+    ErrorCode(
         "NAME_TOO_LONG",
         (_CHECK,),
         "A table's or column's name is longer than the target allows.",

@@ -11,7 +11,7 @@ from tailrace_sinks.mysql_catalog import key_facts
 from tailrace_sinks.mysql_progress import ProgressTables
 from tailrace_sinks.mysql_session import Session, TargetTable, literal, quote, quoted
 from tailrace_sinks.mysql_types import mysql_type
-from tailrace_sinks.preflight_rules import not_empty
+from tailrace_sinks.preflight_rules import equal_names, not_empty
 from tailrace_sinks.sink import SinkConfig
 
 MAX_NAME = 64
@@ -19,7 +19,8 @@ MAX_NAME = 64
 
 def findings(session: Session, config: SinkConfig, tables: ProgressTables, schemas: list[TableSchema]) -> list[Finding]:
     """All at once, errors first."""
-    out = _server(session)
+    folded = bool(session.value("SELECT @@lower_case_table_names"))
+    out = [*_server(session), *equal_names(schemas, config, str.lower if folded else str, str.lower)]
     first_load = config.loads and not tables.begun(session)
     for schema in schemas:
         target = config.target_of(schema.table)

@@ -16,7 +16,7 @@ from tailrace_sinks.postgres_catalog import (
     target_type,
 )
 from tailrace_sinks.postgres_progress import ProgressTables
-from tailrace_sinks.preflight_rules import not_empty
+from tailrace_sinks.preflight_rules import equal_names, not_empty
 from tailrace_sinks.sink import SinkConfig
 
 _MAX_NAME = 63
@@ -27,6 +27,7 @@ def findings(
 ) -> list[Finding]:
     """All at once, errors first."""
     out = [*_session(connection), *_rights(connection, config, tables, schemas)]
+    out += equal_names(schemas, config, str, str)
     first_load = config.loads and not tables.begun(connection)
     for schema in schemas:
         target = config.target_of(schema.table)

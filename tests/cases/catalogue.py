@@ -166,7 +166,7 @@ CASES = (
     Case("K7", "foreign or damaged records in the log", "= or STOP(LOG_DAMAGED) or DLQ", "P M A"),
     Case("K8", "the registry refuses a schema: both are named", "STOP(SCHEMA)", "P M A"),
     Case("K9", "the target lacks a column, refuses a value, computes a column", "= or STOP(CODE) or DLQ", "P M A", at_target=True),
-    Case("K10", "names too long for the target, or equal there, are refused before the load", "STOP(NAMES)", "P M A", open="no test yet"),
+    Case("K10", "names too long for the target, or equal there, are refused before the load", "STOP(PREFLIGHT)", "P M A", at_target=True),
     Case("K11", "sequences at the target after the cut-over", "=", "P M A", open=_WAITS),
     Case("K12", "triggers and foreign keys of the target do not fire for applied changes, or are listed", "=", "P M A"),
     Case("K13", "two-way sync of one table does not loop", "=", "P M A", open=_WAITS),

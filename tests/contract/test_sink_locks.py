@@ -10,13 +10,13 @@ import pymysql
 import pytest
 from fix_servers import wait_until
 from fix_sink import MySqlHarness, PostgresHarness, harness
+from test_sink_trouble import running, world_of
 
 from tailrace_schemas.errors import RowRejectedError
 from tailrace_schemas.table import TableId
 from tailrace_sinks import mysql_session, postgres
 from tailrace_sinks.conformance import World, row
 from tailrace_sinks.mysql_session import Session
-from test_sink_trouble import running, world_of
 
 pytestmark = pytest.mark.servers
 
