@@ -334,11 +334,12 @@ def certificates() -> Path:
 
 
 @contextmanager
-def fresh_postgres_database(name: str) -> Iterator[str]:
-    """The URL of a new database in the shared server; at the end it is dropped with its slots and its sessions."""
+def fresh_postgres_database(name: str, options: str = "") -> Iterator[str]:
+    """The URL of a new database in the shared server; at the end it is dropped with its slots and its sessions.
+    `options`: of its CREATE DATABASE."""
     admin = server(name).url
     database = f"t_{uuid.uuid4().hex[:12]}"
-    _postgres_run(admin, f"create database {database}")
+    _postgres_run(admin, f"create database {database} {options}")
     try:
         yield _with_database(admin, database)
     finally:

@@ -21,8 +21,8 @@ log = logging.getLogger("tailrace.capture")
 
 
 class Relations:
-    """`described`: the tables in the catalogue as they were read last, None for one that is gone; `await_visible`:
-    returns when the catalogue shows what the transaction being read did; `ignored`: oids whose changes are not captured."""
+    """`described`: the tables in the catalogue as they were read last, None for one that is gone; `ignored`: oids whose
+    changes are not captured. `await_visible` returns when the catalogue shows what the transaction being read did."""
 
     def __init__(
         self,
