@@ -248,9 +248,12 @@ _CHECKS = (
     ),
     ErrorCode(
         "ENCODING",
-        (_CHECK,),
-        "The source database is not UTF8: text that its server cannot convert stops the table.",
-        "Nothing, where all its text can be converted; else load into `CREATE DATABASE <name> ENCODING 'UTF8'` first.",
+        (_CHECK, _STOP),
+        "The source database is not UTF8: text that its server cannot give as UTF-8 stops its table while that is "
+        "loaded, and capture when it comes in a change.",
+        "Nothing, where all its text can be converted; else correct the rows, or load into "
+        "`CREATE DATABASE <name> ENCODING 'UTF8'` first; after a change with such text: `tailrace drop`, then "
+        "`tailrace run`.",
     ),
     ErrorCode(
         "GENERATED",

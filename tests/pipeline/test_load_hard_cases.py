@@ -14,7 +14,6 @@ from fix_capture import RunningCapture, postgres_source, rebuild, running_captur
 from fix_command import started, tailrace
 from fix_mysql import Sql, mysql_source
 from fix_servers import (
-    MARIADB_NAMES,
     POSTGRES_NAMES,
     fresh_mysql_database,
     fresh_postgres_database,

@@ -157,3 +157,32 @@ def test_positions_of_several_gtid_domains_are_kept(tmp_path: Path) -> None:
         assert rows(log, "a") == [(n,) for n in range(1, 10)]
         ids = [v["transaction"]["id"] for _, _, v in LogReading(log).events() if v and v.get("op") == "c"]
         assert len(set(ids)) == len(ids) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@BOTH
+@pytest.mark.case("C9", verdict="=")
+def test_positions_beyond_4_gib_do_not_wrap(name: str, tmp_path: Path) -> None:
+    """One transaction of more than 4 GiB stands in one file, whatever max_binlog_size says; what follows it in that
+    file, too, where the server has no GTIDs and the place is all there is."""
+    log = EmbeddedLog(tmp_path / "log.db", "t")
+    config = "max_allowed_packet=128M\nmax_binlog_size=1G\nbinlog_cache_size=1M\ninnodb_redo_log_capacity=1G"
+    config = config.replace("innodb_redo_log_capacity", "innodb_log_file_size") if name in MARIADB_NAMES else config
+    with private_server(name, config=config) as server, session(server.url) as sql:
+        url = server.url + "d"
+        sql.run("CREATE DATABASE d", "USE d", "CREATE TABLE a (id int PRIMARY KEY)", "INSERT INTO a VALUES (1)")
+        sql.run("CREATE DATABASE other", "CREATE TABLE other.big (id int PRIMARY KEY AUTO_INCREMENT, b longblob)")
+        drain(url, log)
+        sql.run("BEGIN", "INSERT INTO a VALUES (2)")
+        for _ in range(70):
+            sql.run("INSERT INTO other.big (b) VALUES (repeat('x', 64000000))")
+        sql.run("INSERT INTO a VALUES (3)", "SAVEPOINT s", "INSERT INTO a VALUES (4)", "COMMIT")
+        assert sql.place().pos > 1 << 32 or sql.place().pos < 1 << 20, "it is in one file, or the first of the next"
+        sql.run("INSERT INTO a VALUES (5)")
+        drain(url, log)
+        drain(url, log)
+        assert rows(log, "a") == [(n,) for n in range(1, 6)]
+        places = [v["source"]["pos"] for _, _, v in LogReading(log).events() if v and v.get("op") == "c"]
+        print(places)
+        assert max(places) > 1 << 32

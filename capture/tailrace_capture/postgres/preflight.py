@@ -89,7 +89,7 @@ def _server(connection: Rows, slot: str) -> list[Finding]:
             Finding(
                 "warning",
                 "ENCODING",
-                "the database is not UTF8: text the server cannot convert stops its table",
+                "the database is not UTF8: text the server cannot convert stops its table, or capture",
                 "nothing, where all its text can be converted",
             )
         )

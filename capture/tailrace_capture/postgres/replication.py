@@ -15,6 +15,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from tailrace_capture.postgres.catalog import Rows
+from tailrace_capture.postgres.stop import NO_TEXT, no_text_in_stream
 from tailrace_schemas.errors import LOAD_AGAIN, PositionLostError, RefusedError, SourceUnavailableError, StopError
 from tailrace_schemas.position import format_lsn, parse_lsn
 from tailrace_schemas.refused import postgres_refusal
@@ -155,6 +156,9 @@ class ReplicationStream:
         """Why the server has ended the stream."""
         result = self._connection.get_result()
         text = result.error_message.decode("utf-8", "replace") if result is not None else self._message()
+        state = None if result is None else result.error_field(pq.DiagnosticField.SQLSTATE)
+        if state is not None and state.decode() in NO_TEXT:
+            return no_text_in_stream(_first_line(text))
         return stream_error(text, self._slot)
 
     def close(self) -> None:

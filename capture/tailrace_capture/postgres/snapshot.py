@@ -19,7 +19,7 @@ from tailrace_capture.postgres.catalog import Rows
 from tailrace_capture.postgres.pgoutput import Codec, InexactKeyError
 from tailrace_capture.postgres.plan import build_plan
 from tailrace_capture.postgres.replication import unavailable
-from tailrace_capture.postgres.stop import corrupt_row, inexact_key
+from tailrace_capture.postgres.stop import NO_TEXT, corrupt_row, inexact_key, no_text
 from tailrace_capture.postgres.visibility import PgSnapshot
 from tailrace_capture.source import ChunkRows, KeyOrder, TableFeed, TableMovedError, fitting_rows
 from tailrace_log.frames import Clock, TopicBuffer
@@ -27,7 +27,7 @@ from tailrace_schemas import wire
 from tailrace_schemas.avro import key_schema, millis
 from tailrace_schemas.errors import SourceUnavailableError
 from tailrace_schemas.position import LsnPosition, parse_lsn
-from tailrace_schemas.table import Column, TableSchema
+from tailrace_schemas.table import Column, TableId, TableSchema
 
 SLICE_BYTES = 8 << 20
 SAMPLE_ABOVE_ROWS = 2_000_000
@@ -123,14 +123,19 @@ class PgReader:
             else:
                 poll.poll(1000)
                 connection.consume_input()
-        self._end_copy(connection)
+        self._end_copy(connection, table.schema.table)
         yield ChunkRows(buffer.take(), rows)
 
-    def _end_copy(self, connection: pq.abc.PGconn) -> None:
+    def _end_copy(self, connection: pq.abc.PGconn, table: TableId) -> None:
+        failed: pq.abc.PGresult | None = None
         while (result := connection.get_result()) is not None:
-            if result.status != pq.ExecStatus.COMMAND_OK:
-                text = result.error_message.decode("utf-8", "replace")
-                raise SourceUnavailableError("a chunk could not be read", detail=text.strip().splitlines()[0])
+            failed = failed if result.status == pq.ExecStatus.COMMAND_OK else result
+        if failed is None:
+            return
+        text = failed.error_message.decode("utf-8", "replace").strip().splitlines()[0]
+        if _sqlstate(failed) in NO_TEXT:
+            raise no_text(table, text)
+        raise SourceUnavailableError("a chunk could not be read", detail=text)
 
     def _tail(self, table: TableFeed, chunk: str) -> bytes:
         """What follows the row: source (snapshot, no transaction), transaction null, op r, times."""
