@@ -42,23 +42,25 @@ def test_clocks_that_jump_change_no_order_and_make_no_lag_negative(
         run_sink(log, sink, name="copy", stop=stop, status=status)
 
     thread = threading.Thread(target=apply)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE TABLE a (id int PRIMARY KEY, v int)")
-        connection.execute("INSERT INTO a SELECT g, 0 FROM generate_series(1, 20) g")
-        with running_capture(postgres_source(url, tmp_path / "spool"), log) as capture:
-            thread.start()
-            for n in range(1, 30):
-                shift[0] = (HOUR, 0, -HOUR)[n % 3]
-                before = capture.status.transactions
-                connection.execute("UPDATE a SET v = %s", (n,))
-                connection.execute("DELETE FROM a WHERE id = %s", (n,))
-                wait_until(lambda before=before: capture.status.transactions > before, 20, "it is streamed")  # type: ignore[misc]
-                lags += [status.source_to_log_seconds, status.log_to_target_seconds]
+    thread.start()
+    try:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE a (id int PRIMARY KEY, v int)")
+            connection.execute("INSERT INTO a SELECT g, 0 FROM generate_series(1, 20) g")
+            with running_capture(postgres_source(url, tmp_path / "spool"), log) as capture:
+                wait_until(lambda: [t.state for t in capture.status.tables.values()] == ["streaming"], 30, "loaded")
+                for n in range(1, 22):
+                    shift[0] = (HOUR, 0, -HOUR)[n % 3]
+                    connection.execute("UPDATE a SET v = %s", (n,))
+                    connection.execute("DELETE FROM a WHERE id = %s", (n - 1,))
+                    wait_until(lambda n=n: capture.status.transactions >= n, 20, "it is streamed")  # type: ignore[misc]
+                    lags += [status.source_to_log_seconds, status.log_to_target_seconds]
             wait_until(lambda: status.applied_seq == capture.status.seq, 30, "all is applied")
-    stop.set()
-    thread.join(30)
-    sink.close()
-    log.close()
+    finally:
+        stop.set()
+        thread.join(30)
+        sink.close()
+        log.close()
     with psycopg.connect(target) as there, psycopg.connect(url) as here:
         query = "SELECT id, v FROM a ORDER BY id"
         assert there.execute(query).fetchall() == here.execute(query).fetchall() == []
