@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -191,8 +191,11 @@ class PrivateServer:
         self._launch = launch
         self.version = launch.run(session)
 
-    def start(self) -> None:
-        """Start it again on its data after `stop` or `kill`; return when it answers."""
+    def start(self, *, config: str | None = None) -> None:
+        """Start it again on its data after `stop` or `kill`; return when it answers. `config` replaces its lines."""
+        if config is not None:
+            environment = {**self._launch.environment, "BED_EXTRA": config}
+            self._launch = replace(self._launch, environment=environment)
         assert not self.is_running, f"{self._launch.instance} runs already"
         self._launch.run(self._session)
 
@@ -231,23 +234,30 @@ class PrivateServer:
         """What it wrote since its last start."""
         return self._session.log(self._launch.instance)
 
+    @property
+    def data(self) -> Path:
+        """Its data folder."""
+        return self._session.folder / "data" / self._launch.instance
+
     def destroy(self) -> None:
         """Kill it and remove its data."""
         self._session.destroy(self._launch.instance)
 
 
 @contextmanager
-def private_server(name: str, *, config: str = "", hba: str = "", tls: bool = False) -> Iterator[PrivateServer]:
+def private_server(
+    name: str, *, config: str = "", hba: str = "", tls: bool = False, fill: Callable[[Path], None] = lambda _data: None
+) -> Iterator[PrivateServer]:
     """A server of the caller's own with its own data folder and port, and fsync on; destroyed at the end.
 
     `config`: further lines of its configuration file, which win over ours: postgresql.conf, my.cnf (section mysqld),
     server.properties, worker.properties (Connect); for the registry NAME=value of its environment. `hba`: lines put
     before the first one of pg_hba.conf. `tls`: it offers TLS with the certificates of `certificates()` (not Kafka: see
-    `secure_kafka`).
+    `secure_kafka`). `fill`: puts data into its folder, which is not there yet, before the first start.
     """
     _skip_if_listed(name)
     environment = {"BED_EXTRA": config, "BED_HBA": hba, "BED_TLS": "1" if tls else ""}
-    private = _launch(name, instance=_fresh_instance(name), environment=environment)
+    private = _launch(name, instance=_fresh_instance(name), environment=environment, fill=fill)
     try:
         yield private
     finally:
@@ -258,12 +268,15 @@ def _fresh_instance(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
-def _launch(name: str, *, instance: str, environment: Mapping[str, str]) -> PrivateServer:
+def _launch(
+    name: str, *, instance: str, environment: Mapping[str, str], fill: Callable[[Path], None] = lambda _data: None
+) -> PrivateServer:
     """Start a server on fresh ports; a start that fails leaves no process and no data."""
     engine = _engine(name)
     ports = free_ports(engine.ports)
     launch = Launch(engine.script, "start", _version_word(name), instance, tuple(map(str, ports)), environment)
     try:
+        fill(_session().folder / "data" / instance)
         return PrivateServer(name, ports[0], _session(), launch)
     except BaseException:
         _session().destroy(instance)
