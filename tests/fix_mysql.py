@@ -81,7 +81,9 @@ class Sql:
 
     def events(self, place: FilePlace) -> list[bytes]:
         """Whole events from `place` to the end, with checksums where the log has them."""
-        client = protocol.DumpClient(self.address, 4_000_000_000 + id(self) % 1000, until_end=True)
+        client = protocol.DumpClient(
+            lambda: connection.connect(self.address), 4_000_000_000 + id(self) % 1000, until_end=True
+        )
         try:
             client.from_place(place)
             return list(protocol.events(client, 20))

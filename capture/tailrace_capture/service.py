@@ -152,11 +152,17 @@ class _Run:
             if settings.mode == "full-load":
                 planner.streaming, planner.shared = False, source.consistent_readers(settings.readers)
             target = source.current_position() if settings.until_current else None
+            moved = bool(records) and records[-1].identity != identity
             if records:
                 loads = restore(records)
                 publisher.resume(records, loads)
                 self._status.position = publisher.position
-                resume = Resume(source.parse_position(publisher.position), publisher.open)
+                position = source.parse_position(publisher.position)
+                if moved:
+                    # A file's name means nothing on the server that the source was failed over to.
+                    position = position.elsewhere()
+                    publisher.position = str(position)
+                resume = Resume(position, publisher.open)
                 if settings.mode != "full-load":
                     pasts = [
                         source.parse_position(past) for load in loads.values() for _, past in load.snapshots.values()
@@ -178,7 +184,7 @@ class _Run:
             )
             feed = Feed(register, publisher, planner, clock, side, resume)
             self._take_up_tables(feed, register, planner, publisher)
-            return self._stream(feed, planner, publisher, target, resume)
+            return self._stream(feed, planner, publisher, target, resume, moved)
         finally:
             source.close()
             writer.close()
@@ -229,9 +235,19 @@ class _Run:
         self._estimates = {table: self._source.estimate_rows(table) for table in planner.lives}
 
     def _stream(
-        self, feed: Feed, planner: LoadPlanner, publisher: Publisher, target: Position | None, resume: Resume
+        self,
+        feed: Feed,
+        planner: LoadPlanner,
+        publisher: Publisher,
+        target: Position | None,
+        resume: Resume,
+        moved: bool,
     ) -> bool:
+        """`moved`: to another server, or another timeline, than the last record was written from."""
         publisher.start()
+        if moved:
+            # What was half published there may come otherwise here: it is abandoned, and published whole (rule C3).
+            feed.idle(resume.position)
         resumed = publisher.seq
         watcher = threading.Thread(
             target=self._watch, args=(feed, planner, publisher, target), name="watch", daemon=True

@@ -170,7 +170,8 @@ class Source(Protocol):
         """All findings at once, each with its remedy."""
 
     def identity(self) -> dict[str, str]:
-        """What makes this source itself (rule A3): system_identifier and timeline, server_uuid, …"""
+        """What makes this source itself (rule A3): system_identifier and timeline, server_uuid, … Connections made from
+        now on until `close` lead to the same server, or are refused with SourceUnavailableError."""
 
     def tables(self) -> list[TableSchema]:
         """The selected tables as the catalogue describes them now."""
@@ -187,13 +188,13 @@ class Source(Protocol):
             StopError: it exists already and belongs to something else.
         """
 
-    def check(self, resume: Resume, identity: dict[str, str], pasts: list[Position]) -> None:
-        """Before resuming: does this source still hold what comes after `resume.position`? `identity` is that of the
-        last commit record, `pasts` the `Snapshot.past` of snapshots not forgotten (rule A3).
+    def check(self, resume: Resume, before: dict[str, str], pasts: list[Position]) -> None:
+        """Before resuming: does this source still hold what comes after `resume.position`? `before` is the identity of
+        the last commit record, `pasts` the `Snapshot.past` of snapshots not forgotten (rule A3).
 
         Raises:
             PositionLostError: LOG_LOST, SLOT_LOST: history is gone.
-            StopError: SOURCE_BEHIND, SLOT_RECREATED, WRONG_SOURCE.
+            StopError: SOURCE_BEHIND, SLOT_RECREATED, WRONG_SOURCE. RefusedError: STANDBY.
         """
 
     def joined(self) -> frozenset[TableId]:

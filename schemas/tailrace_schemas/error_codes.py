@@ -281,8 +281,8 @@ _CHECKS = (
     ),
     ErrorCode(
         "GTID_STRICT",
-        (_CHECK,),
-        "MariaDB's sequence numbers need not ascend: refused with several domains.",
+        (_CHECK, _STOP),
+        "MariaDB's sequence numbers need not ascend: refused with several domains, and after a fail-over.",
         "`SET GLOBAL gtid_strict_mode = ON`",
     ),
     ErrorCode(
@@ -385,8 +385,8 @@ _CHECKS = (
     ),
     ErrorCode(
         "REPLICA_UPDATES",
-        (_CHECK,),
-        "If the source is a replica, what it receives is not in its binary log.",
+        (_CHECK, _STOP),
+        "If the source is a replica, what it receives is not in its binary log; where it is one, it is refused.",
         "Under `[mysqld]`: `log_replica_updates = ON` (MariaDB: `log_slave_updates = ON`); then restart the server.",
     ),
     ErrorCode(
@@ -421,7 +421,25 @@ _CHECKS = (
         "`max_slot_wal_keep_size` is set: a slot that falls behind by more is lost.",
         "`ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf()`",
     ),
-    ErrorCode("STANDBY", (_CHECK,), "The Postgres source is a standby.", "Point the source's URL at the primary."),
+    ErrorCode(
+        "SLOT_NOT_SAFE",
+        (_CHECK,),
+        "There is a standby, and if it were promoted now, changes could not go on from it: the slot is no failover "
+        "slot, the standby has no complete copy of it, or it may be behind capture.",
+        "What the finding names; for a standby's own view give its URL to `tailrace check`. PostgreSQL 17 or later.",
+    ),
+    ErrorCode(
+        "SLOT_SYNC",
+        (_CHECK,),
+        "A standby that was the primary before has the slot as its own, which ends the copying of every slot to it.",
+        "There: `SELECT pg_drop_replication_slot('<slot>')`",
+    ),
+    ErrorCode(
+        "STANDBY",
+        (_CHECK, _LOGIN),
+        "The Postgres source is a standby: changes are captured from the primary alone.",
+        "Point the source's URL at the primary. A capture that ran before waits for the promotion.",
+    ),
     ErrorCode(
         "STORAGE_ENGINE",
         (_CHECK,),

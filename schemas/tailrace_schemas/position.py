@@ -32,6 +32,10 @@ class LsnPosition:
     def contains(self, other: Position) -> bool:
         return isinstance(other, LsnPosition) and other.lsn <= self.lsn
 
+    def elsewhere(self) -> LsnPosition:
+        """What of it holds on another server with the same history."""
+        return self
+
     def __str__(self) -> str:
         return f"lsn:{format_lsn(self.lsn)}"
 
@@ -80,6 +84,10 @@ class GtidPosition:
     def contains(self, other: Position) -> bool:
         return isinstance(other, GtidPosition) and self.gtids.contains(other.gtids)
 
+    def elsewhere(self) -> GtidPosition:
+        """As of `LsnPosition`."""
+        return GtidPosition(self.gtids, None, self.undecided)
+
     def __str__(self) -> str:
         return f"gtid:{self.gtids}{_tail(self.place, self.undecided)}"
 
@@ -95,6 +103,10 @@ class MariaPosition:
     def contains(self, other: Position) -> bool:
         return isinstance(other, MariaPosition) and self.gtids.contains(other.gtids)
 
+    def elsewhere(self) -> MariaPosition:
+        """As of `LsnPosition`."""
+        return MariaPosition(self.gtids, None, self.again)
+
     def __str__(self) -> str:
         return f"mariadb:{self.gtids}{_tail(self.place, self.again)}"
 
@@ -109,6 +121,10 @@ class FilePosition:
 
     def contains(self, other: Position) -> bool:
         return isinstance(other, FilePosition) and other.server == self.server and other.place.at_or_before(self.place)
+
+    def elsewhere(self) -> FilePosition:
+        """It holds on its own server alone, and says so."""
+        return self
 
     def __str__(self) -> str:
         return f"file:{self.server}{_tail(self.place, self.again)}"

@@ -8,6 +8,7 @@ from pymysql.connections import Connection
 
 from tailrace_capture.mysql.catalog import Catalogue
 from tailrace_capture.mysql.connection import ask, is_mariadb, server_version
+from tailrace_capture.mysql.history import is_replica
 from tailrace_schemas.errors import Finding, SourceUnavailableError, TailraceError
 from tailrace_schemas.table import TableId
 
@@ -28,7 +29,7 @@ def findings(
     mariadb = is_mariadb(connection)
     out = _about_tables(selected, catalogue, load)
     if stream:
-        out += _about_log(settings, mariadb)
+        out += _about_log(settings, mariadb, is_replica(connection))
         out += _about_gtids(settings, mariadb)
         out += _about_grants(connection, mariadb, load=load, lock=_needs_lock(settings, mariadb, catalogue))
         out += _about_server_id(connection, settings, server_id, own)
@@ -49,7 +50,7 @@ def _warning(code: str, message: str, remedy: str, table: TableId | None = None)
     return Finding("warning", code, message, remedy, table)
 
 
-def _about_log(settings: dict[str, str], mariadb: bool) -> list[Finding]:
+def _about_log(settings: dict[str, str], mariadb: bool, replica: bool) -> list[Finding]:
     if settings.get("log_bin") != "ON":
         remedy = "[mysqld]\nlog_bin = binlog\nserver_id = 1\nthen restart the server"
         return [_error("LOG_BIN", "the source writes no binary log", remedy)]
@@ -71,8 +72,13 @@ def _about_log(settings: dict[str, str], mariadb: bool) -> list[Finding]:
         out.append(_warning("SYNC_BINLOG", text, "SET GLOBAL sync_binlog = 1"))
     word = "log_slave_updates" if mariadb or "log_replica_updates" not in settings else "log_replica_updates"
     if settings.get(word) == "OFF":
-        text = f"{word} is OFF: if this server is a replica, what it receives is not in its log"
-        out.append(_warning("REPLICA_UPDATES", text, f"[mysqld]\n{word} = ON\nthen restart the server"))
+        said = "this server is a replica, and" if replica else "if this server is a replica,"
+        text = f"{word} is OFF: {said} what it receives is not in its log"
+        out.append(
+            (_error if replica else _warning)(
+                "REPLICA_UPDATES", text, f"[mysqld]\n{word} = ON\nthen restart the server"
+            )
+        )
     return out
 
 

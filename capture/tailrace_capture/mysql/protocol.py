@@ -13,17 +13,16 @@ import socket
 import ssl
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pymysql.connections import Connection
 
 from tailrace_capture.mysql.binlog import corrupt
-from tailrace_capture.mysql.connection import classified, connect, inner, is_mariadb, run, variable
+from tailrace_capture.mysql.connection import classified, inner, is_mariadb, run, variable
 from tailrace_schemas.errors import PositionLostError, SourceUnavailableError, StopError
 from tailrace_schemas.gtid import GtidSet, MariaGtids
 from tailrace_schemas.position import FilePlace
-from tailrace_schemas.uri import DatabaseUrl
 
 COM_BINLOG_DUMP, COM_REGISTER_REPLICA, COM_BINLOG_DUMP_GTID = 0x12, 0x15, 0x1E
 THROUGH_GTID = 4
@@ -34,10 +33,11 @@ SILENCE_SECONDS = 60.0
 
 
 class DumpClient:
-    """A started dump. `mariadb`: which dialect the server speaks. Use one of the `from_…` methods, once."""
+    """A started dump by a session that `connect` makes. `mariadb`: which dialect the server speaks. Use one of the
+    `from_…` methods, once."""
 
-    def __init__(self, url: DatabaseUrl, server_id: int, *, until_end: bool = False) -> None:
-        self._connection: Connection[Any] = connect(url)
+    def __init__(self, connect: Callable[[], Connection[Any]], server_id: int, *, until_end: bool = False) -> None:
+        self._connection = connect()
         self.mariadb = is_mariadb(self._connection)
         self._server_id = server_id
         self._flags = NON_BLOCK if until_end else 0

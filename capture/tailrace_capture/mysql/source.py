@@ -6,6 +6,7 @@ everywhere (gtid_mode ON, every MariaDB); else file and position, on this server
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import threading
@@ -17,7 +18,7 @@ from pymysql.connections import Connection
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.harm import Harm
-from tailrace_capture.mysql import catalog, images, jsonb, keys, preflight, rows
+from tailrace_capture.mysql import catalog, history, images, jsonb, keys, preflight, rows
 from tailrace_capture.mysql.catalog import Catalogue
 from tailrace_capture.mysql.connection import ask, connect, is_mariadb, quote
 from tailrace_capture.mysql.headroom import binlog_harm
@@ -31,7 +32,14 @@ from tailrace_capture.mysql.snapshot import ChunkReader
 from tailrace_capture.mysql.stream import Stream
 from tailrace_capture.mysql.xa import find_prepared
 from tailrace_capture.source import KeyOrder, Resume, Snapshot, SnapshotReader, TableFeed
-from tailrace_schemas.errors import LOAD_AGAIN, Finding, InvariantError, PositionLostError, StopError, TailraceError
+from tailrace_schemas.errors import (
+    LOAD_AGAIN,
+    Finding,
+    InvariantError,
+    SourceUnavailableError,
+    StopError,
+    TailraceError,
+)
 from tailrace_schemas.gtid import GtidSet, MariaGtids
 from tailrace_schemas.position import FilePlace, FilePosition, GtidPosition, MariaPosition, Position, parse_position
 from tailrace_schemas.table import Engine, TableId, TableSchema
@@ -56,6 +64,13 @@ class MySqlSettings:
     heartbeat_seconds: float = 10.0
 
 
+def identity_of(connection: Connection[Any]) -> dict[str, str]:
+    """MariaDB has no server_uuid; its id and the domains of its log stand for it."""
+    if is_mariadb(connection):
+        return {"kind": "mariadb", "server_id": str(ask(connection, "SELECT @@GLOBAL.server_id")[0][0])}
+    return {"kind": "mysql", "server_uuid": str(ask(connection, "SELECT @@GLOBAL.server_uuid")[0][0])}
+
+
 def open_source(settings: MySqlSettings) -> MySqlSource:
     return MySqlSource(settings)
 
@@ -77,6 +92,7 @@ class MySqlSource:
         self._stream: Stream | None = None
         self._kind: type[BinlogPosition] | None = None
         self._watching: Connection[Any] | None = None
+        self._identity: dict[str, str] | None = None
 
     @property
     def sql(self) -> Connection[Any]:
@@ -87,7 +103,12 @@ class MySqlSource:
         return self._connection
 
     def _connect(self) -> Connection[Any]:
-        return connect(self._settings.url)
+        """A session on the server that `identity` described: an address may lead to another one at any moment."""
+        connection = connect(self._settings.url)
+        if self._identity is not None and (found := identity_of(connection)) != self._identity:
+            connection.close()
+            raise SourceUnavailableError("another server answers at the source's address", detail=str(found))
+        return connection
 
     def close(self) -> None:
         for connection in (self._connection, self._watching):
@@ -95,6 +116,7 @@ class MySqlSource:
                 connection.close()
         self._connection = self._watching = None
         self._kind = None
+        self._identity = None
 
     # --- what the source is
 
@@ -109,12 +131,10 @@ class MySqlSource:
         return "tailrace"
 
     def identity(self) -> dict[str, str]:
-        if is_mariadb(self.sql):
-            # MariaDB has no server_uuid; its id and the domains of its log stand for it.
-            server = str(ask(self.sql, "SELECT @@GLOBAL.server_id")[0][0])
-            return {"kind": "mariadb", "server_id": server}
-        server_uuid = str(ask(self.sql, "SELECT @@GLOBAL.server_uuid")[0][0])
-        return {"kind": "mysql", "server_uuid": server_uuid}
+        """Until `close` every connection must lead to this server."""
+        with self._lock:
+            self._identity = identity_of(self.sql)
+            return dict(self._identity)
 
     def _selected(self) -> list[TableId]:
         names = catalog.table_names(self.sql, None)
@@ -172,6 +192,7 @@ class MySqlSource:
     def prepare(self, start: str | None) -> Position:
         if ask(self.sql, "SELECT @@GLOBAL.log_bin")[0][0] == 0:
             raise StopError("the source writes no binary log", code="LOG_BIN", hint="start the server with --log-bin")
+        history.refuse_silent_replica(self.sql)
         if start in (None, "now"):
             return self.current_position()
         try:
@@ -180,17 +201,17 @@ class MySqlSource:
             raise StopError(
                 "not a position of this source", code="START", detail=str(start), hint="--from now"
             ) from error
-        self._check_history(position)
+        history.refuse_purged(self.sql, position)
         return position
 
-    def check(self, resume: Resume, identity: dict[str, str], pasts: list[Position]) -> None:
+    def check(self, resume: Resume, before: dict[str, str], pasts: list[Position]) -> None:
         here = self.identity()
         position = binlog_position(resume.position)
-        if here["kind"] != identity.get("kind"):
+        if here["kind"] != before.get("kind"):
             raise StopError(
                 "this is not the source that the log was written from",
                 code="WRONG_SOURCE",
-                detail=f"it is {here['kind']}, in the log {identity.get('kind')}",
+                detail=f"it is {here['kind']}, in the log {before.get('kind')}",
                 hint="point the URL at that source again, or give this one a pipeline of its own: --name",
             )
         if isinstance(position, FilePosition) and here["server_uuid"] != position.server:
@@ -200,47 +221,14 @@ class MySqlSource:
                 detail=f"server_uuid is {here['server_uuid']}, in the log {position.server}",
                 hint=LOAD_AGAIN,
             )
-        self._check_not_behind([position, *(binlog_position(past) for past in pasts)])
-        self._check_history(position)
-
-    def _check_not_behind(self, needed: list[BinlogPosition]) -> None:
-        """Rule A3: whatever the log holds, the source must have too."""
-        end = self.current_position()
-        for position in needed:
-            if type(position) is not type(end):
-                raise StopError(
-                    "the source's GTID mode is another than when the log was written",
-                    code="GTID_MODE",
-                    detail=f"the log is at {position}, the source at {end}",
-                    hint=LOAD_AGAIN,
-                )
-            if not end.contains(position):
-                raise StopError(
-                    "the source stands before what the log holds",
-                    code="SOURCE_BEHIND",
-                    detail=f"the log is at {position}, the source at {end}",
-                    hint=LOAD_AGAIN,
-                )
-
-    def _check_history(self, position: BinlogPosition) -> None:
-        """
-        Raises:
-            PositionLostError: binary logs that are needed are purged (code LOG_LOST).
-        """
-        start = reading_start(position)
-        lost = ""
-        if isinstance(start, GtidSet):
-            purged = GtidSet.parse(str(ask(self.sql, "SELECT @@GLOBAL.gtid_purged")[0][0]))
-            if not start.contains(purged):
-                lost = f"purged without having been read: {purged.minus(start)}"
-        elif isinstance(start, FilePlace):
-            files = [str(row[0]) for row in ask(self.sql, "SHOW BINARY LOGS")]
-            if start.file not in files:
-                lost = f"{start.file} is purged; the oldest is {files[0] if files else 'none'}"
-        if lost:
-            raise PositionLostError(
-                "the source no longer has the binary log to go on from", code="LOG_LOST", detail=lost, hint=LOAD_AGAIN
-            )
+        needed = [position, *(binlog_position(past) for past in pasts)]
+        history.refuse_silent_replica(self.sql)
+        history.refuse_behind(self.sql, binlog_position(self.current_position()), needed)
+        if here == before:
+            history.refuse_rewritten(self.sql, position)
+        history.refuse_purged(self.sql, position)
+        if here != before:
+            history.refuse_errant(self.sql, functools.partial(self._side_dump, until_end=True), needed)
 
     def harm(self, position: Position, source_ms: int) -> Harm:
         if self._watching is None or not self._watching.open:
@@ -255,7 +243,7 @@ class MySqlSource:
         try:
             preflight.refuse_taken_server_id(side, self._settings.server_id)
             layouts = Layouts(side, self._known_charsets())
-            client = DumpClient(self._settings.url, self._settings.server_id)
+            client = DumpClient(self._connect, self._settings.server_id)
             try:
                 self._start(client, position)
                 progress, end = Progress.at(position), log_end(side)
@@ -363,7 +351,7 @@ class MySqlSource:
     def _side_dump(self, until_end: bool = False) -> DumpClient:
         # Any id that no replica has; the server cuts off a second dump under the same one.
         number = random.SystemRandom().randrange(1 << 31, 1 << 32)
-        return DumpClient(self._settings.url, number, until_end=until_end)
+        return DumpClient(self._connect, number, until_end=until_end)
 
     def _look_back(self, xid: bytes) -> Held | None:
         with self._lock:

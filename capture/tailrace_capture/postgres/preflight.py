@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from tailrace_capture.postgres import standbys
 from tailrace_capture.postgres.catalog import Rows
 from tailrace_schemas.errors import Finding
 from tailrace_schemas.table import TableId
@@ -24,7 +25,7 @@ def findings(
             )
         )
     if stream:
-        out += _server(connection, slot) + _role(connection, publication)
+        out += _server(connection, slot) + standbys.findings(connection, slot) + _role(connection, publication)
         out += _tables(connection, tables)
     out += _generated(connection, tables)
     if load:
@@ -50,8 +51,6 @@ def _server(connection: Rows, slot: str) -> list[Finding]:
                 "ALTER SYSTEM SET wal_level = 'logical'; then restart the server",
             )
         )
-    if _one(connection, "SELECT pg_is_in_recovery()"):
-        out.append(Finding("error", "STANDBY", "the source is a standby", "connect to the primary"))
     if not _one(connection, "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", slot):
         used = _one(connection, "SELECT count(*) FROM pg_replication_slots")
         most = _one(connection, "SELECT current_setting('max_replication_slots')::int")

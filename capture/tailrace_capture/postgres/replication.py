@@ -97,6 +97,17 @@ class ReplicationStream:
     def _message(self) -> str:
         return self._connection.error_message.decode("utf-8", "replace")
 
+    def ask(self, command: str) -> tuple[str, ...]:
+        """The first row of a replication command or an SQL statement, before `start`.
+
+        Raises:
+            SourceUnavailableError: the connection is gone, or the server does not answer that.
+        """
+        result = self._connection.exec_(command.encode())
+        if result.status != pq.ExecStatus.TUPLES_OK:
+            raise unavailable(psycopg.errors.error_from_result(result))
+        return tuple((result.get_value(0, column) or b"").decode() for column in range(result.nfields))
+
     def make_temporary_slot(self, slot: str) -> int:
         """A slot that lives as long as this connection; returns the LSN from which it streams. Waits for the
         transactions that run now.

@@ -19,6 +19,8 @@ from tailrace_schemas.errors import LOAD_AGAIN, PositionLostError, StopError
 from tailrace_schemas.position import parse_lsn
 from tailrace_schemas.table import TableId
 
+FAILOVER_SLOTS = 170000  # the first server version that copies slots to standbys
+
 
 def make_publication(connection: Rows, name: str, tables: Iterable[TableId]) -> frozenset[TableId]:
     """Create it for exactly these tables, or add those that are missing; returns those that were not in it. Partitions
@@ -140,7 +142,8 @@ def exists(connection: Rows, name: str) -> bool:
 
 
 def make_slot(connection: Rows, name: str, publication: str, owner: str) -> int:
-    """Create the slot; returns the LSN from which it streams. Waits for the transactions that run now.
+    """Create the slot; returns the LSN from which it streams. Waits for the transactions that run now. From
+    PostgreSQL 17 on it is a failover slot, which standbys copy.
 
     A slot that is there already was made by an earlier start of this pipeline, before anything was in its log
     (`owner`, the log's id, claimed the publication): nothing of it was published, so it is made anew.
@@ -159,10 +162,11 @@ def make_slot(connection: Rows, name: str, publication: str, owner: str) -> int:
             code="SLOT_TAKEN",
             hint=f"if nothing uses it: SELECT pg_drop_replication_slot('{name}'); else choose another `slot`",
         )
+    # temporary, two-phase, failover
+    flags = ", false, false, true" if connection.info.server_version >= FAILOVER_SLOTS else ""
+    query = f"SELECT lsn FROM pg_create_logical_replication_slot(%s, 'pgoutput'{flags})"
     try:
-        row = connection.execute(
-            "SELECT lsn FROM pg_create_logical_replication_slot(%s, 'pgoutput')", (name,)
-        ).fetchone()
+        row = connection.execute(query.encode(), (name,)).fetchone()
     except _SLOT_REFUSED as error:
         raise _slot_error(error, connection) from error
     assert row is not None

@@ -12,14 +12,14 @@ import psycopg
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.harm import Harm
-from tailrace_capture.postgres import catalog, preflight, slot, snapshot
+from tailrace_capture.postgres import catalog, identity, preflight, slot, snapshot
 from tailrace_capture.postgres.catalog import Described, Rows
-from tailrace_capture.postgres.replication import ReplicationStream, connect, parameters, unavailable
+from tailrace_capture.postgres.replication import ReplicationStream, connect, unavailable
 from tailrace_capture.postgres.stream import Stream
 from tailrace_capture.postgres.visibility import PgSnapshot
 from tailrace_capture.source import KeyOrder, Resume, Snapshot, SnapshotReader, TableFeed
 from tailrace_schemas import wire
-from tailrace_schemas.errors import LOAD_AGAIN, Finding, PositionLostError, StopError
+from tailrace_schemas.errors import LOAD_AGAIN, Finding, PositionLostError, SourceUnavailableError, StopError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import LsnPosition, Position, format_lsn, parse_lsn, parse_position
 from tailrace_schemas.table import Engine, TableId, TableSchema
@@ -68,13 +68,39 @@ class PostgresSource:
         self._joined: frozenset[TableId] = frozenset()
         self._temporary: ReplicationStream | None = None
         self._streamed = False
+        self._identity: dict[str, str] | None = None
 
     @property
     def sql(self) -> Rows:
         """The SQL session; used by one thread at a time."""
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._settings.url, f"tailrace {self._settings.slot}")
+            self._connection = self._connect("")
         return self._connection
+
+    def _connect(self, what: str) -> Rows:
+        """A session on the server that `identity` described; an address may lead to another one from one moment to the
+        next, and a standby's snapshots say something else (rule B5)."""
+        connection = connect(self._settings.url, f"tailrace {self._settings.slot} {what}".strip())
+        try:
+            self._refuse_another(identity.of(connection))
+        except SourceUnavailableError:
+            connection.close()
+            raise
+        return connection
+
+    def _refuse_another(self, found: dict[str, str]) -> None:
+        if self._identity not in (None, found):
+            raise identity.changed(self._identity, found)
+
+    def _replicate(self) -> ReplicationStream:
+        """As `_connect`."""
+        stream = ReplicationStream(self._settings.url, f"tailrace {self._settings.slot}")
+        try:
+            self._refuse_another(identity.asked(stream))
+        except SourceUnavailableError:
+            stream.close()
+            raise
+        return stream
 
     def close(self) -> None:
         for connection in (self._connection, self._keys, self._watching):
@@ -82,7 +108,7 @@ class PostgresSource:
                 connection.close()
         if self._temporary is not None:
             self._temporary.close()
-        self._connection = self._keys = self._watching = self._temporary = None
+        self._connection = self._keys = self._watching = self._temporary = self._identity = None
 
     # --- before streaming
 
@@ -93,12 +119,10 @@ class PostgresSource:
         )
 
     def identity(self) -> dict[str, str]:
-        system, timeline = self._one(
-            "SELECT (SELECT system_identifier::text FROM pg_control_system()),"
-            " CASE WHEN pg_is_in_recovery() THEN '' ELSE"
-            " ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int::text END"
-        )
-        return {"system_identifier": system, "timeline": timeline, "database": self.sql.info.dbname}
+        """Of the server that `url` leads to now; until `close` every connection must lead to that one."""
+        self._identity = None
+        self._identity = identity.of(self.sql)
+        return dict(self._identity)
 
     def _one(self, query: str) -> tuple[str, ...]:
         try:
@@ -124,6 +148,7 @@ class PostgresSource:
         return "" if described is None else described.layout.to_text()
 
     def prepare(self, start: str | None) -> Position:
+        identity.refuse_standby(self._identity or self.identity(), self._settings.url)
         tables = self.tables()
         if not tables:
             raise StopError("no table matches the selection", code="NO_TABLES", hint="look at --tables")
@@ -144,7 +169,7 @@ class PostgresSource:
     def _prepare_temporary(self, tables: list[TableId]) -> int:
         self._refuse_gap()
         settings = self._settings
-        self._temporary = ReplicationStream(settings.url, f"tailrace {settings.slot}")
+        self._temporary = self._replicate()
         return slot.make_temporary(self.sql, self._temporary, settings.slot, settings.publication, tables)
 
     def _refuse_gap(self) -> None:
@@ -155,20 +180,14 @@ class PostgresSource:
                 hint="start again: what changed in between is not seen",
             )
 
-    def check(self, resume: Resume, identity: dict[str, str], pasts: list[Position]) -> None:
+    def check(self, resume: Resume, before: dict[str, str], pasts: list[Position]) -> None:
         self._refuse_gap()
-        here = self.identity()
-        for word in ("system_identifier", "database"):
-            if here[word] != identity[word]:
-                raise StopError(
-                    "this is not the source that the log was written from",
-                    code="WRONG_SOURCE",
-                    detail=f"{word} is {here[word]}, in the log {identity[word]}",
-                    hint="point the URL at that source again, or give this one a pipeline of its own: --name",
-                )
+        here = self._identity or self.identity()
+        identity.refuse_other(here, before)
+        identity.refuse_standby(here, self._settings.url)
         lowest = self._lowest(resume, pasts)
-        if here["timeline"] != identity["timeline"]:
-            self._check_fork(int(identity["timeline"]), lowest)
+        if here["timeline"] != before["timeline"]:
+            identity.refuse_fork(self._history(here["timeline"]), here["timeline"], before["timeline"], lowest)
         end = parse_lsn(self._one("SELECT pg_current_wal_flush_lsn()::text")[0])
         if end < lowest:
             raise StopError(
@@ -182,35 +201,20 @@ class PostgresSource:
         tables = [schema.table for schema in self.tables()]
         self._joined = slot.make_publication(self.sql, self._settings.publication, tables)
 
+    def _history(self, timeline: str) -> str:
+        if timeline == "1":
+            return ""  # the first one has none
+        stream = self._replicate()
+        try:
+            return stream.ask(f"TIMELINE_HISTORY {timeline}")[1]
+        finally:
+            stream.close()
+
     def joined(self) -> frozenset[TableId]:
         return self._joined
 
     def _lowest(self, resume: Resume, pasts: list[Position]) -> int:
         return max(position.lsn for position in (resume.position, *pasts) if isinstance(position, LsnPosition))
-
-    def _check_fork(self, old_timeline: int, needed: int) -> None:
-        """Rule A3: the new timeline must contain everything that is in the log."""
-        now = int(self.identity()["timeline"])
-        words = parameters(self._settings.url, "tailrace", replication="database")
-        with psycopg.connect("", autocommit=True, **words) as connection:  # type: ignore[arg-type]
-            row = connection.pgconn.exec_(f"TIMELINE_HISTORY {now}".encode())
-            text = (row.get_value(0, 1) or b"").decode()
-        for line in text.splitlines():
-            parts = line.split()
-            if len(parts) >= 2 and parts[0].isdigit() and int(parts[0]) == old_timeline:
-                if parse_lsn(parts[1]) < needed:
-                    raise StopError(
-                        "the source was failed over to a server that lacks transactions the log holds",
-                        code="SOURCE_BEHIND",
-                        detail=f"timeline {old_timeline} ended at {parts[1]}, the log is at {format_lsn(needed)}",
-                        hint=LOAD_AGAIN,
-                    )
-                return
-        raise StopError(
-            f"timeline {now} does not descend from timeline {old_timeline} of the log",
-            code="SOURCE_BEHIND",
-            hint=LOAD_AGAIN,
-        )
 
     def current_position(self) -> Position:
         return LsnPosition(
@@ -264,11 +268,11 @@ class PostgresSource:
         settings = self._settings
         assert isinstance(resume.position, LsnPosition)
         self._barrier = self._lock_holders()
-        connection = self._temporary or ReplicationStream(settings.url, f"tailrace {settings.slot}")
+        connection = self._temporary or self._replicate()
         self._temporary, self._streamed = None, True
         try:
             connection.start(settings.slot, resume.position.lsn, settings.publication)
-            side = connect(settings.url, f"tailrace {settings.slot} catalogue")
+            side = self._connect("catalogue")
             try:
                 self._stream = Stream(
                     connection, side, feed, self._described, self.head(), settings.spool, settings.whole_images
@@ -290,7 +294,7 @@ class PostgresSource:
         """Rule B4: virtual transactions that may have written to a table before it was published, or whose commit the
         stream may have passed before this process began."""
         oids = [described.oid for described in self._described.values() if described is not None]
-        with connect(self._settings.url, "tailrace barrier") as connection:
+        with self._connect("barrier") as connection:
             rows = connection.execute(
                 "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND granted"
                 " AND mode NOT IN ('AccessShareLock', 'RowShareLock') AND pid IS DISTINCT FROM pg_backend_pid()"
@@ -312,12 +316,11 @@ class PostgresSource:
         return self._stream.accepts(snapshot)
 
     def reader(self) -> SnapshotReader:
-        connection = connect(self._settings.url, f"tailrace {self._settings.slot} load")
-        return snapshot.PgReader(connection, self.head())
+        return snapshot.PgReader(self._connect("load"), self.head())
 
     def consistent_readers(self, count: int) -> list[SnapshotReader]:
         """The first one's snapshot, exported to the others; it holds the export open until they have taken it."""
-        connections = [connect(self._settings.url, f"tailrace {self._settings.slot} load") for _ in range(count)]
+        connections = [self._connect("load") for _ in range(count)]
         return list(snapshot.share(connections, self.head()))
 
     def plan(self, table: TableSchema, chunk_rows: int) -> list[list[str]]:
@@ -333,7 +336,7 @@ class PostgresSource:
         if snapshot.is_known(table.schema):
             return snapshot.key_order(self.sql, table, bounds)
         if self._keys is None or self._keys.closed:
-            self._keys = connect(self._settings.url, f"tailrace {self._settings.slot} keys")
+            self._keys = self._connect("keys")
         return snapshot.key_order(self._keys, table, bounds)
 
     def snapshot_from_text(self, text: str) -> Snapshot:

@@ -55,6 +55,19 @@ def test_containment(position: str, other: str, contained: bool) -> None:
     assert parse_position(position).contains(parse_position(other)) is contained
 
 
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [
+        ("lsn:0/10", "lsn:0/10"),
+        (f"gtid:{A}:1-5@b.000009:9!{A}:3", f"gtid:{A}:1-5!{A}:3"),
+        ("mariadb:0-1-5@b.000009:9!0-1-3", "mariadb:0-1-5!0-1-3"),
+        (f"file:{A}@b.000002:4", f"file:{A}@b.000002:4"),
+    ],
+)
+def test_a_place_beside_gtids_is_of_its_own_server(position: str, expected: str) -> None:
+    assert str(parse_position(position).elsewhere()) == expected
+
+
 def test_kinds_keep_their_parts() -> None:
     found = parse_position(f"gtid:{A}:1-5@binlog.000007:9!{A}:3")
     assert isinstance(found, GtidPosition)
