@@ -132,6 +132,9 @@ def test_check_says_beforehand_what_a_fail_over_would_lose(version: str, log: Em
         filled(first)
         drain(first, log)
         assert "SLOT_NOT_SAFE" not in found(first)  # no standby: nothing to fail over to
+        run(first, "SELECT pg_create_physical_replication_slot('idle')")
+        assert any("no standby holds a copy" in text for text in found(first)["SLOT_NOT_SAFE"])
+        run(first, "SELECT pg_drop_replication_slot('idle')")
         with postgres_standby(first) as second:
             standby_has(second, first.url)
             wait_until(lambda: has_slot(second), 30, "the standby has begun to copy the slot")
@@ -159,6 +162,9 @@ def test_check_says_beforehand_what_a_fail_over_would_lose(version: str, log: Em
             run(second, "INSERT INTO a VALUES (30, 1)")
             drain(second, log)
             equal(second, log)
+            run(second, f"SELECT pg_drop_replication_slot('{SLOT}')")
+            run(second, f"SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
+            assert any("is not a failover slot" in text for text in found(second)["SLOT_NOT_SAFE"])
 
 
 def has_slot(server: PrivateServer) -> bool:
@@ -174,6 +180,7 @@ def test_a_standby_is_refused_until_it_is_promoted_and_then_for_what_it_lacks(ve
         standby_has(second, first.url)
         assert refusal(second, log).code == "STANDBY"  # with an empty log
         assert "STANDBY" in found(second)
+        assert "SLOT_NOT_SAFE" in found(first)
         # One snapshot without a stream is as good there as at the primary.
         once = EmbeddedLog(log.path.parent / "once.db", "t")
         with running_capture(postgres_source(second.url, log.path), once, mode="full-load") as capture:
