@@ -1,31 +1,25 @@
-"""Whether a server's binary log goes on from what the log holds (rule A3): nothing missing, nothing slipped in between.
+"""Whether a server's binary log holds what the log does (rule A3), and may be gone on from.
 
 The same server must have the log's end where it was: a reset, a restored copy, and a crash that took back what was sent
-write other transactions under the same GTIDs. Another one (a promoted replica) must have all that the log holds, and
-nothing else before the last of it: what it wrote of its own in between would be applied too late, or never.
+write other transactions under the same GTIDs. What another one may have besides is told in `errant`.
 Sources: MySQL manual, "GTID Life Cycle"; MariaDB documentation, "Global Transaction ID".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
 
-from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql.connection import ask, classified, is_mariadb, run, server_version, variable
 from tailrace_capture.mysql.progress import BinlogPosition, reading_start
-from tailrace_capture.mysql.protocol import DumpClient, events
 from tailrace_schemas.errors import LOAD_AGAIN, PositionLostError, StopError, TailraceError
 from tailrace_schemas.gtid import GtidSet, MariaGtids
 from tailrace_schemas.position import FilePlace, GtidPosition, MariaPosition
 
-Dump = Callable[[], DumpClient]
 _WRONG_OFFSET = 1220  # ER_ERROR_WHEN_EXECUTING_COMMAND: no event begins there
-_SILENCE_SECONDS = 60.0
-_STRICT = "SET GLOBAL gtid_strict_mode = ON, on every server of the group"
 
 
 def refuse_behind(connection: Connection[Any], end: BinlogPosition, needed: Iterable[BinlogPosition]) -> None:
@@ -84,7 +78,7 @@ def refuse_purged(connection: Connection[Any], position: BinlogPosition) -> None
         if not start.contains(purged):
             lost = f"purged without having been read: {purged.minus(start)}"
     elif isinstance(start, FilePlace):
-        files = list(_files(connection))
+        files = list(binlog_files(connection))
         if start.file not in files:
             lost = f"{start.file} is purged; the oldest is {files[0] if files else 'none'}"
     if lost:
@@ -93,7 +87,7 @@ def refuse_purged(connection: Connection[Any], position: BinlogPosition) -> None
         )
 
 
-def _files(connection: Connection[Any]) -> dict[str, int]:
+def binlog_files(connection: Connection[Any]) -> dict[str, int]:
     """Name → bytes, oldest first."""
     return {str(row[0]): int(row[1]) for row in ask(connection, "SHOW BINARY LOGS")}
 
@@ -108,7 +102,7 @@ def refuse_rewritten(connection: Connection[Any], position: BinlogPosition) -> N
         StopError: its log does not end the log's transactions where it did (SOURCE_BEHIND).
     """
     place = position.place
-    files = _files(connection)
+    files = binlog_files(connection)
     if place is None or not files:
         return
     newest = FilePlace(list(files)[-1], 0)
@@ -150,88 +144,6 @@ def _other_there(connection: Connection[Any], place: FilePlace, position: Binlog
     if isinstance(position, GtidPosition) and gtid and position.gtids.has(source.lower(), int(number)):
         return f"behind {place} it has {gtid}"
     return ""
-
-
-# --- another server
-
-
-def refuse_errant(connection: Connection[Any], dump: Dump, needed: list[BinlogPosition]) -> None:
-    """Of a server that the source was failed over to. MySQL's binary log is read from the file in which the first
-    unread transaction may stand; MariaDB's strict mode says that nothing slipped in.
-
-    Raises:
-        StopError: transactions that the log does not hold stand before some that it holds (SOURCE_BEHIND, all named);
-            strict mode is off (GTID_STRICT).
-    """
-    if is_mariadb(connection):
-        if not int(ask(connection, "SELECT @@GLOBAL.gtid_strict_mode")[0][0]):
-            raise StopError(
-                "the source was failed over to a server without gtid_strict_mode",
-                code="GTID_STRICT",
-                detail="what it wrote of its own cannot be told from what it received",
-                hint=_STRICT,
-            )
-        return
-    known = [position.gtids for position in needed if isinstance(position, GtidPosition)]
-    if not known:
-        return
-    errant = find_errant(_gtids(dump, _first_file(connection, known[0])), known)
-    if errant.intervals:
-        raise StopError(
-            "the source was failed over to a server that wrote transactions of its own before the last ones of the log",
-            code="SOURCE_BEHIND",
-            detail=f"errant: {errant}; the log is at {needed[0]}",
-            hint=LOAD_AGAIN,
-        )
-
-
-def find_errant(gtids: Iterable[tuple[str, int]], known: list[GtidSet]) -> GtidSet:
-    """Transactions outside one of the sets `known` that stand before one inside it. A replica's threads may change the
-    order of independent transactions: what its own source numbered later is no errant one."""
-    unread = [GtidSet({}) for _ in known]
-    errant = GtidSet({})
-    for source, number in gtids:
-        for n, held in enumerate(known):
-            if not held.has(source, number):
-                unread[n] = unread[n].plus(source, number)
-            elif unread[n].intervals:
-                errant = errant.union(_before(unread[n], source, number))
-    return errant
-
-
-def _before(unread: GtidSet, source: str, number: int) -> GtidSet:
-    """Those of `unread` that may not stand before this transaction."""
-    own = tuple((a, min(b, number)) for a, b in unread.intervals.get(source, ()) if a < number)
-    others = {s: spans for s, spans in unread.intervals.items() if s != source}
-    return GtidSet({**others, source: own} if own else others)
-
-
-def _first_file(connection: Connection[Any], held: GtidSet) -> str:
-    """The newest file before which there is nothing but what is held."""
-    files = list(_files(connection))
-    for file in reversed(files):
-        for _, _, kind, _, _, info in ask(connection, "SHOW BINLOG EVENTS IN %s LIMIT 3", (file,)):
-            if str(kind) == "Previous_gtids" and held.contains(GtidSet.parse(str(info or ""))):
-                return file
-    return files[0]
-
-
-def _gtids(dump: Dump, file: str) -> Iterator[tuple[str, int]]:
-    """Every GTID from the beginning of `file` to the end of the log, in its order."""
-    client = dump()
-    try:
-        client.from_place(FilePlace(file, 4))
-        checksum = client.checksum
-        for event in events(client, _SILENCE_SECONDS):
-            kind = event[4]
-            if kind == bl.FORMAT_DESCRIPTION:
-                checksum = bl.parse_format_description(event).checksum
-            elif kind in (bl.GTID, bl.GTID_TAGGED):
-                body = event[bl.HEADER : len(event) - (bl.CHECKSUM if checksum else 0)]
-                gtid = bl.parse_mysql_gtid(body) if kind == bl.GTID else bl.parse_tagged_gtid(body)
-                yield gtid.source, gtid.number
-    finally:
-        client.close()
 
 
 # --- replicas as sources

@@ -18,7 +18,7 @@ from pymysql.connections import Connection
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.harm import Harm
-from tailrace_capture.mysql import catalog, history, images, jsonb, keys, preflight, rows
+from tailrace_capture.mysql import catalog, errant, history, images, jsonb, keys, preflight, rows
 from tailrace_capture.mysql.catalog import Catalogue
 from tailrace_capture.mysql.connection import ask, connect, is_mariadb, quote
 from tailrace_capture.mysql.headroom import binlog_harm
@@ -228,7 +228,7 @@ class MySqlSource:
             history.refuse_rewritten(self.sql, position)
         history.refuse_purged(self.sql, position)
         if here != before:
-            history.refuse_errant(self.sql, functools.partial(self._side_dump, until_end=True), needed)
+            errant.refuse_errant(self.sql, functools.partial(self._side_dump, until_end=True), needed)
 
     def harm(self, position: Position, source_ms: int) -> Harm:
         if self._watching is None or not self._watching.open:

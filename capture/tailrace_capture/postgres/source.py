@@ -256,7 +256,7 @@ class PostgresSource:
 
     def harm(self, position: Position, source_ms: int) -> Harm:  # noqa: ARG002 - the slot knows its own position
         if self._watching is None or self._watching.closed:
-            self._watching = connect(self._settings.url, f"tailrace {self._settings.slot} watch")
+            self._watching = self._connect("watch")
         try:
             return slot.harm(self._watching, self._settings.slot)
         except psycopg.OperationalError as error:
