@@ -74,11 +74,8 @@ def _about_log(settings: dict[str, str], mariadb: bool, replica: bool) -> list[F
     if settings.get(word) == "OFF":
         said = "this server is a replica, and" if replica else "if this server is a replica,"
         text = f"{word} is OFF: {said} what it receives is not in its log"
-        out.append(
-            (_error if replica else _warning)(
-                "REPLICA_UPDATES", text, f"[mysqld]\n{word} = ON\nthen restart the server"
-            )
-        )
+        found = _error if replica else _warning
+        out.append(found("REPLICA_UPDATES", text, f"[mysqld]\n{word} = ON\nthen restart the server"))
     return out
 
 

@@ -48,6 +48,7 @@ KIND_OF = {
     **dict.fromkeys(["StopError", "InvariantError", "TailraceError", "Trouble"], Kind.STOP),
     **dict.fromkeys(["DecodeError", "RowRejectedError"], Kind.ROW),
     "PositionLostError": Kind.LOST,
+    "RefusedError": Kind.LOGIN,
     "dict": Kind.TABLE,
 }
 # What a call does not tell: a class in a variable, and findings raised as errors or errors shown as findings.
