@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -15,7 +16,6 @@ from fix_mysql import Sql
 from fix_servers import MARIADB_NAMES, PrivateServer, private_server, wait_until
 
 STANDBY_SLOT = "standby"
-# Of the standby's own, and of the old primary when it is to come back as one.
 STANDBY = f"""
 hot_standby_feedback = on
 primary_slot_name = '{STANDBY_SLOT}'
@@ -24,22 +24,20 @@ wal_receiver_status_interval = 1s
 
 
 @contextmanager
-def postgres_standby(
-    primary: PrivateServer, *, config: str = STANDBY, sync_slots: bool = True
-) -> Iterator[PrivateServer]:
+def postgres_standby(primary: PrivateServer) -> Iterator[PrivateServer]:
     """A hot standby that streams by the physical slot `standby`, which is made here. From 17 on it copies the primary's
     failover slots. Its data is a base backup by the low-level interface: the bed's programs have no pg_basebackup."""
-    major = int(primary.name.removeprefix("POSTGRES"))
-    place = f"host={primary.host} port={primary.port} user=postgres dbname=postgres"
-    lines = f"{config}\nprimary_conninfo = '{place}'\n"
-    if sync_slots and major >= 17:
-        lines += "sync_replication_slots = on\n"
+    config = STANDBY + f"primary_conninfo = '{_conninfo(primary)}'\n"
+    if primary.name in ("POSTGRES17", "POSTGRES18"):
+        config += "sync_replication_slots = on\n"
     with psycopg.connect(primary.url, autocommit=True) as admin:
         admin.execute("SELECT pg_create_physical_replication_slot(%s, true)", (STANDBY_SLOT,))
-        with private_server(
-            primary.name, config=lines, fill=lambda data: _backup(admin, primary.data, data)
-        ) as standby:
+        with private_server(primary.name, config=config, fill=partial(_backup, admin, primary.data)) as standby:
             yield standby
+
+
+def _conninfo(server: PrivateServer) -> str:
+    return f"host={server.host} port={server.port} user=postgres dbname=postgres"
 
 
 def _backup(admin: psycopg.Connection[tuple[object, ...]], source: Path, data: Path) -> None:
@@ -70,8 +68,7 @@ def demote(old: PrivateServer, new: PrivateServer) -> None:
     """The stopped old primary is a standby of `new` from its next start on. It must have nothing that `new` lacks."""
     with psycopg.connect(new.url, autocommit=True) as admin:
         admin.execute("SELECT pg_create_physical_replication_slot(%s, true)", (STANDBY_SLOT,))
-    place = f"host={new.host} port={new.port} user=postgres dbname=postgres"
-    _write(old.data / "postgresql.auto.conf", f"{STANDBY}\nprimary_conninfo = '{place}'\n")
+    _write(old.data / "postgresql.auto.conf", STANDBY + f"primary_conninfo = '{_conninfo(new)}'\n")
     _write(old.data / "standby.signal", "")
 
 

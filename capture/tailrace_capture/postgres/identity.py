@@ -47,14 +47,10 @@ def _named(row: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(("system_identifier", "timeline", "database"), row, strict=True))
 
 
-def changed(before: dict[str, str] | None, now: dict[str, str]) -> SourceUnavailableError:
+def changed(before: dict[str, str], now: dict[str, str]) -> SourceUnavailableError:
     """A connection of this run led to another server than the first one; the next run checks it."""
-    before = before or {}
-    words = [
-        f"{word} is {now[word] or 'none'}, was {before.get(word) or 'none'}"
-        for word in now
-        if now[word] != before.get(word)
-    ]
+    differ = [word for word in now if now[word] != before[word]]
+    words = [f"{word} is {now[word] or 'none'}, was {before[word] or 'none'}" for word in differ]
     return SourceUnavailableError("another server answers at the source's address", detail="; ".join(words))
 
 

@@ -81,25 +81,21 @@ class PostgresSource:
         """A session on the server that `identity` described; an address may lead to another one from one moment to the
         next, and a standby's snapshots say something else (rule B5)."""
         connection = connect(self._settings.url, f"tailrace {self._settings.slot} {what}".strip())
-        try:
-            self._refuse_another(identity.of(connection))
-        except SourceUnavailableError:
-            connection.close()
-            raise
+        self._refuse_another(lambda: identity.of(connection), connection.close)
         return connection
 
-    def _refuse_another(self, found: dict[str, str]) -> None:
-        if self._identity not in (None, found):
-            raise identity.changed(self._identity, found)
+    def _refuse_another(self, found: Callable[[], dict[str, str]], close: Callable[[], None]) -> None:
+        try:
+            if self._identity is not None and (now := found()) != self._identity:
+                raise identity.changed(self._identity, now)
+        except SourceUnavailableError:
+            close()
+            raise
 
     def _replicate(self) -> ReplicationStream:
         """As `_connect`."""
         stream = ReplicationStream(self._settings.url, f"tailrace {self._settings.slot}")
-        try:
-            self._refuse_another(identity.asked(stream))
-        except SourceUnavailableError:
-            stream.close()
-            raise
+        self._refuse_another(lambda: identity.asked(stream), stream.close)
         return stream
 
     def close(self) -> None:
