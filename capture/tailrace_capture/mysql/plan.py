@@ -1,6 +1,7 @@
 """From a table map and a table's description to the row codec's Plan; and from a table map alone to a description.
 
-Pure. A description (from information_schema) is taken only if everything the table map says agrees with it.
+Pure. A description (from information_schema) is taken only if everything the table map says agrees with it. Where a
+table map says little, a description that is known to be of its place in the log completes it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.values import decimal_size
 from tailrace_capture.source import TableFeed
 from tailrace_log.frames import TopicBuffer
-from tailrace_schemas.errors import TableStopError
+from tailrace_schemas.errors import TABLE_AGAIN, TableStopError
 from tailrace_schemas.table import Column, Engine, TableId, TableSchema
 from tailrace_schemas.types import LogicalType
 from tailrace_schemas.wire import header, text_bytes
@@ -34,12 +35,99 @@ def differences(schema: TableSchema, layout: tm.TableMap, charsets: Charsets) ->
             out.append(f'column "{column.name}" {said} instead of {shown}')
         elif column.nullable != seen.nullable:
             out.append(f'column "{column.name}" {"NULL" if column.nullable else "NOT NULL"} instead of the opposite')
-        elif column.collation is not None and seen.collation and column.collation != charsets.of(seen.collation).name:
+        elif _other_collation(column, seen, charsets):
             out.append(f'column "{column.name}" of another collation')
     key = tuple(layout.columns[i].name for i, _ in layout.key)
     if key and key != schema.key:
         out.append("another primary key")
     return out
+
+
+def _other_collation(column: Column, seen: tm.MapColumn, charsets: Charsets) -> bool:
+    if column.collation is None or not seen.collation:
+        return False
+    if column.type.labels and seen.collation == tm.BINARY_COLLATION:
+        return False  # labels that `completed` wrote as UTF-8
+    return column.collation != charsets.of(seen.collation).name
+
+
+def same_rows(one: TableSchema, other: TableSchema) -> bool:
+    """Whether rows of both are laid out and read alike; keys and display widths do not matter."""
+    return [_read_as(one.engine, column) for column in one.columns] == [
+        _read_as(other.engine, column) for column in other.columns
+    ]
+
+
+def _read_as(engine: Engine, column: Column) -> tuple[object, ...]:
+    return column.name, _comparable(engine, column.native), column.nullable, column.collation
+
+
+def completed(layout: tm.TableMap, schema: TableSchema, charsets: Charsets) -> tm.TableMap:
+    """The table map with what it leaves unsaid taken from `schema`, the table's description at that place of the log.
+
+    Raises:
+        TableStopError: the two contradict each other, or the description cannot say it (code SCHEMA_UNKNOWN).
+    """
+    if len(layout.columns) == len(schema.columns):
+        numbers = {collation.name: number for number, collation in charsets.collations.items()}
+        pairs = zip(layout.columns, schema.columns, strict=True)
+        columns = tuple(_completed(seen, column, numbers, layout, schema.table) for seen, column in pairs)
+        names = [column.name for column in columns]
+        key = tuple((names.index(name), 0) for name in schema.key)
+        layout = tm.TableMap(layout.table, columns, key)
+    wrong = differences(schema, layout, charsets)
+    if wrong:
+        raise schema_unknown(schema.table, f"the binary log has {wrong[0]}, as the catalogue said")
+    return layout
+
+
+def _completed(
+    seen: tm.MapColumn, column: Column, numbers: dict[str, int], layout: tm.TableMap, table: TableId
+) -> tm.MapColumn:
+    name = "" if column.collation is None else column.collation
+    collation = seen.collation or numbers.get(name, 0 if name else tm.BINARY_COLLATION)
+    labels = column.type.labels
+    if labels:
+        _check_labels(seen, column, table)
+        collation = tm.BINARY_COLLATION  # and so they are read as the UTF-8 that they are here
+    return tm.MapColumn(
+        column.name,
+        seen.type,
+        seen.size,
+        seen.precision,
+        seen.scale,
+        seen.nullable,
+        seen.unsigned if layout.signed else " unsigned" in column.native,
+        collation,
+        tuple(label.encode() for label in labels),
+        seen.geometry or column.native,
+    )
+
+
+_WIDER_THAN_CATALOGUE = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030", "uca1400"})
+
+
+def _check_labels(seen: tm.MapColumn, column: Column, table: TableId) -> None:
+    """Numbers stand for labels in rows: the list must be long enough for their width, and whole."""
+    count = len(column.type.labels)
+    width = (1 if count < 256 else 2) if seen.type == tm.T_ENUM else min((count + 7) // 8, 4) if count <= 32 else 8
+    if seen.size != width:
+        raise schema_unknown(table, f'column "{column.name}": another number of labels than the catalogue said')
+    charset = (column.collation or "").partition("_")[0]
+    # The catalogue is utf8mb3: characters outside it are shown as question marks.
+    hidden = charset in _WIDER_THAN_CATALOGUE and any("?" in label for label in column.type.labels)
+    if hidden or (charset == "binary" and not all(label.isascii() for label in column.type.labels)):
+        raise schema_unknown(table, f'column "{column.name}": the catalogue may not show its labels as they are')
+
+
+def schema_unknown(table: TableId, detail: str) -> TableStopError:
+    return TableStopError(
+        f"the binary log does not name the columns of {table}, and it is not certain what they were here",
+        code="SCHEMA_UNKNOWN",
+        table=table,
+        detail=detail,
+        hint=f"SET GLOBAL binlog_row_metadata = FULL, where the server knows it; {TABLE_AGAIN}",
+    )
 
 
 def _comparable(engine: Engine, spelling: str) -> str:

@@ -62,11 +62,11 @@ def _about_log(settings: dict[str, str], mariadb: bool, replica: bool) -> list[F
         text = f"binlog_row_image is {settings['binlog_row_image']}; rows must be written whole"
         out.append(_error("ROW_IMAGE", text, "SET GLOBAL binlog_row_image = FULL"))
     metadata = settings.get("binlog_row_metadata")
-    if metadata is None:
-        out.append(_error("ROW_METADATA", "this server version does not name columns in its log", "upgrade the server"))
-    elif metadata != "FULL":
-        text = f"binlog_row_metadata is {metadata}; the log must name the columns"
-        out.append(_error("ROW_METADATA", text, "SET GLOBAL binlog_row_metadata = FULL"))
+    if metadata != "FULL":
+        cause = "this server version" if metadata is None else f"binlog_row_metadata = {metadata}"
+        text = f"{cause} does not name columns in the log; a table whose changes cannot be followed surely will stop"
+        remedy = "upgrade the server" if metadata is None else "SET GLOBAL binlog_row_metadata = FULL"
+        out.append(_warning("ROW_METADATA", text, remedy))
     if settings.get("sync_binlog") != "1":
         text = f"sync_binlog is {settings.get('sync_binlog')}: a crash of its machine may take back what was sent"
         out.append(_warning("SYNC_BINLOG", text, "SET GLOBAL sync_binlog = 1"))

@@ -16,11 +16,13 @@ from pymysql.connections import Connection
 from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql import ddl, images, rows
 from tailrace_capture.mysql import table_map as tm
+from tailrace_capture.mysql.ahead import Ahead
 from tailrace_capture.mysql.connection import ask
 from tailrace_capture.mysql.held import Held
 from tailrace_capture.mysql.keys import Bound, KeyReader, condition, in_range, literal_of
+from tailrace_capture.mysql.layouts import UNPROVEN
 from tailrace_capture.mysql.native import Charsets
-from tailrace_capture.mysql.plan import differences, plan_of
+from tailrace_capture.mysql.plan import completed, differences, plan_of
 from tailrace_capture.mysql.protocol import DumpClient, events
 from tailrace_capture.mysql.stop import stop_error
 from tailrace_capture.mysql.xa import ROW_EVENTS, row_pieces
@@ -49,11 +51,12 @@ class SetBack:
         coder: Callable[[Callable[[bytes], images.Plan | None]], rows.RowCoder],
         connect: Callable[[], Connection[Any]],
         charsets: Charsets,
+        ahead: Ahead,
     ) -> None:
         self._table, self._listed, self._start, self._end = table, listed, start, end
         self._prepared = dict(prepared)
         self._look_back = look_back
-        self._dump, self._connect, self._charsets = dump, connect, charsets
+        self._dump, self._connect, self._charsets, self._ahead = dump, connect, charsets, ahead
         self._coder = coder(self._lookup)
         self._coder.collect = {}
         self._plan: images.Plan | None = None
@@ -145,7 +148,7 @@ class SetBack:
         if statement.kind == "xa commit" and outside:
             self._collect(self._prepared_rows(statement.xid))
         elif self._table.schema.table in statement.tables and statement.kind not in ("data", "alter"):
-            raise TableMovedError(self._table.schema)
+            raise TableMovedError(self._table.schema, UNPROVEN)
         return statement.kind
 
     def _prepared_rows(self, xid: bytes) -> Held:
@@ -167,11 +170,21 @@ class SetBack:
         if tm.table_name(body) != schema.table:
             return None
         layout = tm.parse_table_map(body, False)
+        if not layout.named:
+            layout = self._completed(layout)
         if differences(schema, layout, self._charsets):
-            raise TableMovedError(schema)
+            raise TableMovedError(schema, UNPROVEN)
         self._plan = plan_of(self._table, layout, self._charsets)
         self._coder.collect_plan = self._plan
         return self._plan
+
+    def _completed(self, layout: tm.TableMap) -> tm.TableMap:
+        """The chunk's reader compares the catalogue with the schema: it holds for all that is read ahead here if no
+        statement changed the table there."""
+        schema = self._table.schema
+        if self._ahead.changes(schema.table, self._start, self._end):
+            raise TableMovedError(schema, UNPROVEN)
+        return completed(layout, schema, self._charsets)
 
     # --- which keys belong to the chunk
 

@@ -19,7 +19,7 @@ from pymysql.connections import Connection
 from tailrace_capture.mysql import catalog, images, rows
 from tailrace_capture.mysql.connection import ask, classified, inner, ours, run
 from tailrace_capture.mysql.keys import condition
-from tailrace_capture.mysql.layouts import binlog_status
+from tailrace_capture.mysql.layouts import UNPROVEN, binlog_status
 from tailrace_capture.mysql.plan import text_plan
 from tailrace_capture.mysql.progress import BinlogPosition, BinlogSnapshot
 from tailrace_capture.mysql.select_rows import row_packets, select_statement, table_sql
@@ -164,7 +164,7 @@ class ChunkReader:
             whole = True
         except pymysql.MySQLError as error:
             if error.args and error.args[0] in _MOVED:
-                raise TableMovedError(self._describe(table)) from error
+                raise TableMovedError(self._describe(table), UNPROVEN) from error
             raise ours(error, "read a chunk") from error
         except OSError as error:
             raise SourceUnavailableError("the connection broke while a chunk was read", detail=str(error)) from error
@@ -231,7 +231,7 @@ class ChunkReader:
         """The catalogue must describe the table as the events will."""
         now = self._describe(table)
         if now != table.schema:
-            raise TableMovedError(now)
+            raise TableMovedError(now, UNPROVEN)
 
     def _describe(self, table: TableFeed) -> Any:
         found = catalog.read_catalogue(self._connection, [table.schema.table])

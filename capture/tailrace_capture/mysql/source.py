@@ -1,4 +1,4 @@
-"""A MySQL (8.0, 9) or MariaDB (10.11, 11) database as a source.
+"""A MySQL (5.7, 8.0, 9) or MariaDB (10.11, 11) database as a source.
 
 Nothing is made at the source: `prepare` only notes where the log ends. GTIDs are used where the server has them
 everywhere (gtid_mode ON, every MariaDB); else file and position, on this server alone.
@@ -19,11 +19,12 @@ from pymysql.connections import Connection
 from tailrace_capture.feed import Feed
 from tailrace_capture.harm import Harm
 from tailrace_capture.mysql import catalog, errant, history, images, jsonb, keys, preflight, rows
+from tailrace_capture.mysql.ahead import Ahead
 from tailrace_capture.mysql.catalog import Catalogue
 from tailrace_capture.mysql.connection import ask, connect, is_mariadb, quote
 from tailrace_capture.mysql.headroom import binlog_harm
 from tailrace_capture.mysql.held import Held
-from tailrace_capture.mysql.layouts import Layouts, binlog_status, log_end
+from tailrace_capture.mysql.layouts import UNPROVEN, Layouts, binlog_status, log_end
 from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.progress import BinlogPosition, BinlogSnapshot, Progress, binlog_position, reading_start
 from tailrace_capture.mysql.protocol import DumpClient
@@ -186,8 +187,8 @@ class MySqlSource:
                 self._kind = GtidPosition if mode == "ON" else FilePosition
         return self._kind
 
-    def layout(self, table: TableId) -> str:  # noqa: ARG002 - nothing to say until the stream meets an ALTER
-        return ""
+    def layout(self, table: TableId) -> str:  # noqa: ARG002 - the same for all: `tables` asked the catalogue
+        return UNPROVEN
 
     def prepare(self, start: str | None) -> Position:
         if ask(self.sql, "SELECT @@GLOBAL.log_bin")[0][0] == 0:
@@ -242,12 +243,13 @@ class MySqlSource:
         side = self._connect()
         try:
             preflight.refuse_taken_server_id(side, self._settings.server_id)
-            layouts = Layouts(side, self._known_charsets())
+            charsets = self._known_charsets()
+            layouts = Layouts(side, charsets, self._ahead())
             client = DumpClient(self._connect, self._settings.server_id)
             try:
                 self._start(client, position)
                 progress, end = Progress.at(position), log_end(side)
-                self._stream = Stream(client, feed, progress, layouts, self._head(), end, self._look_back)
+                self._stream = Stream(client, feed, progress, layouts, self._head(), end, self._look_back, charsets)
                 self._stream.run()
             finally:
                 client.close()
@@ -346,12 +348,17 @@ class MySqlSource:
             self._coder,
             self._connect,
             self._known_charsets(),
+            self._ahead(),
         )
 
     def _side_dump(self, until_end: bool = False) -> DumpClient:
         # Any id that no replica has; the server cuts off a second dump under the same one.
         number = random.SystemRandom().randrange(1 << 31, 1 << 32)
         return DumpClient(self._connect, number, until_end=until_end)
+
+    def _ahead(self) -> Ahead:
+        """One for each thread that reads ahead."""
+        return Ahead(lambda: self._side_dump(until_end=True), self._known_charsets())
 
     def _look_back(self, xid: bytes) -> Held | None:
         with self._lock:

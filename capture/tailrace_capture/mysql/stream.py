@@ -16,8 +16,10 @@ from functools import partial
 from tailrace_capture.feed import Feed
 from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql import ddl, images, jsonb, rows
+from tailrace_capture.mysql.ahead import statement_text
 from tailrace_capture.mysql.held import Held, Piece
-from tailrace_capture.mysql.layouts import Layouts
+from tailrace_capture.mysql.layouts import Layouts, is_altered
+from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.progress import Gtid, Progress
 from tailrace_capture.mysql.protocol import DumpClient, Packets, error_of
 from tailrace_capture.mysql.stop import statement_error, stop_error
@@ -64,9 +66,10 @@ class Stream:
         head: bytes,
         log_end: FilePlace,
         look_back: Callable[[bytes], Held | None],
+        charsets: Charsets,
     ) -> None:
         self._client, self._feed, self._progress, self._layouts = client, feed, progress, layouts
-        self._log_end, self._look_back = log_end, look_back
+        self._log_end, self._look_back, self._charsets = log_end, look_back, charsets
         self._coder = rows.RowCoder(head, self._lookup, self._decide, jsonb.to_text, jsonb.patch)
         self._packets = Packets()
         self._checksum = client.checksum
@@ -75,6 +78,7 @@ class Stream:
         self._prepared: dict[bytes, Group] = {}
         self._heard_at = time.monotonic()
         self._rows_bytes = 0
+        self._rows_from = FilePlace("", 4)
 
     @property
     def progress(self) -> Progress:
@@ -92,7 +96,7 @@ class Stream:
             SourceUnavailableError: the connection ended; StopError and the like: a person is needed.
         """
         feed, packets = self._feed, self._packets
-        feed.settled = not any(table.layout for table in feed.tables.values())
+        feed.settled = not any(is_altered(table) for table in feed.tables.values())
         while not feed.stopping:
             chunk = self._client.receive(POLL_SECONDS)
             if chunk:
@@ -224,7 +228,7 @@ class Stream:
         self._feed.stop_table(owner.schema.table, stop_error(error, owner.schema.table))
 
     def _lookup(self, body: bytes) -> images.Plan | None:
-        return self._layouts.plan(body, self._feed)
+        return self._layouts.plan(body, self._feed, self._rows_from, FilePlace(self._file, self._pos))
 
     def _decide(self, plan: images.Plan, key: bytes | None) -> bool:
         """Rule B1. A table in load whose rows have another layout than its chunks starts again when a change of it is
@@ -253,7 +257,7 @@ class Stream:
         transaction = Transaction(id_, group.commit_us // 1000, self._progress.ref(group.gtid, end))
         skip = self._feed.begin(transaction)
         gtid = None if group.gtid is None else str(group.gtid).encode()
-        start = group.start
+        start = self._rows_from = group.start
         self._coder.begin(
             group.commit_us, group.server_id, gtid, start.file.encode(), start.pos, group.thread, id_.encode(), skip
         )
@@ -417,7 +421,7 @@ class Stream:
 
     def _new_file(self) -> None:
         self._unfinished()
-        self._coder.by_id = {}
+        self._coder.forget_tables()  # a server that was started anew gives tables their ids again
 
     def _unfinished(self) -> None:
         """A file that ends inside a transaction: the server crashed there, and never committed it."""
@@ -446,7 +450,7 @@ class Stream:
         group = self._in_group("a statement")
         if group.thread < 0:
             group.thread = query.thread
-        text = self._layouts.text(query)
+        text = statement_text(query, self._charsets)
         statement = ddl.parse_statement(text, query.database.decode("utf-8", "replace"))
         match statement.kind:
             case "begin":
@@ -483,6 +487,9 @@ class Stream:
     def _statement(self, group: Group, statement: ddl.Statement, text: str) -> None:
         """What it does to captured tables is done when the group is published, inside its transaction."""
         captured = [table for table in statement.tables if table in self._feed.tables]
+        changed = self._layouts.changed(statement, text, group.start, self._feed)
+        if changed:
+            self._coder.forget_tables()
         match statement.kind:
             case "truncate":
                 for table in captured:

@@ -1,6 +1,7 @@
 """TABLE_MAP: how the rows that follow are laid out, with the optional metadata of binlog_row_metadata=FULL.
 
-Pure: bytes to a value. Without full metadata there are no column names, and the table stops.
+Pure: bytes to a value. Less metadata leaves columns without names and labels, none at all (MySQL 5.7, MariaDB's NO_LOG)
+also without signs and collations; the rest must then come from a description (`plan.completed`).
 Format: MySQL source documentation, `Table_map_event`, "optional metadata fields".
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tailrace_capture.mysql.binlog import Reader, corrupt, unknown
-from tailrace_schemas.errors import TABLE_AGAIN, TableStopError
 from tailrace_schemas.table import TableId
 
 # Column types as the server's `enum_field_types` numbers them.
@@ -56,11 +56,14 @@ class MapColumn:
 
 @dataclass(frozen=True, slots=True)
 class TableMap:
-    """`key`: (index of the column, characters of it that are in the key; 0 = whole)."""
+    """`key`: (index of the column, characters of it that are in the key; 0 = whole). `named`: metadata is FULL;
+    `signed`: it says which numbers are unsigned."""
 
     table: TableId
     columns: tuple[MapColumn, ...]
     key: tuple[tuple[int, int], ...]
+    named: bool = True
+    signed: bool = True
 
 
 def table_name(body: bytes) -> TableId:
@@ -76,7 +79,6 @@ def parse_table_map(body: bytes, mariadb: bool) -> TableMap:
     """`body`: from the table id on, without checksum. `mariadb`: who wrote it.
 
     Raises:
-        TableStopError: the server writes no full metadata (code ROW_METADATA).
         StopError: something is not known, or the bytes are not a table map.
     """
     table = table_name(body)
@@ -90,16 +92,12 @@ def parse_table_map(body: bytes, mariadb: bool) -> TableMap:
         raise corrupt("a table map with more metadata than columns")
     null_bits = reader.take((count + 7) // 8)
     optional = _Optional([form[0] for form in forms], reader, mariadb)
-    if len(optional.names) != count:
-        raise TableStopError(
-            f"the binary log does not name the columns of {table}",
-            code="ROW_METADATA",
-            table=table,
-            hint=f"SET GLOBAL binlog_row_metadata = FULL; {TABLE_AGAIN}",
-        )
+    named = bool(optional.names)
+    if named and len(optional.names) != count:
+        raise corrupt("a table map that names another number of columns than it has")
     columns = tuple(
         MapColumn(
-            optional.names[i],
+            optional.names[i] if named else "",
             forms[i][0],
             forms[i][1],
             forms[i][2],
@@ -112,7 +110,7 @@ def parse_table_map(body: bytes, mariadb: bool) -> TableMap:
         )
         for i in range(count)
     )
-    return TableMap(table, columns, tuple(optional.key))
+    return TableMap(table, columns, tuple(optional.key), named, optional.signed)
 
 
 def _form(type_: int, metadata: Reader) -> tuple[int, int, int, int]:
@@ -166,6 +164,7 @@ class _Optional:
         self.character = CHARACTER | {T_GEOMETRY} if mariadb else CHARACTER
         self.names: list[str] = []
         self.unsigned: set[int] = set()
+        self.signed = False
         self.collations: dict[int, int] = {}
         self.labels: dict[int, tuple[bytes, ...]] = {}
         self.geometries: dict[int, str] = {}
@@ -181,6 +180,7 @@ class _Optional:
         match kind:
             case 1:
                 bits = field.take(field.left)
+                self.signed = True
                 # The first column is the highest bit.
                 self.unsigned = {c for n, c in enumerate(self._of(NUMERIC)) if _bit(bits, n)}
             case 2:
