@@ -360,7 +360,7 @@ class Feed:
     # --- cutting
 
     def _has_content(self) -> bool:
-        return bool(self._register.bytes_waiting or self._marks)
+        return bool(self._register.bytes_waiting or self._marks or self._layouts)
 
     def _take_marks(self) -> list[Mark]:
         marks, self._marks = self._marks, []
