@@ -28,7 +28,9 @@ __all__ = [
     "CONNECT",
     "KAFKA",
     "MARIADB_NAMES",
+    "MYSQL_FAMILY",
     "MYSQL_FAMILY_NAMES",
+    "MYSQL",
     "MYSQL_NAMES",
     "NAMES",
     "POSTGRES_NAMES",
@@ -54,6 +56,10 @@ POSTGRES_NAMES = ("POSTGRES14", "POSTGRES15", "POSTGRES16", "POSTGRES17", "POSTG
 MYSQL_NAMES = ("MYSQL57", "MYSQL80", "MYSQL9")
 MARIADB_NAMES = ("MARIADB1011", "MARIADB118")
 MYSQL_FAMILY_NAMES = MYSQL_NAMES + MARIADB_NAMES
+# For `parametrize`: what else than its missing metadata tells 5.7 from 8.0 is for the long run.
+_SLOWLY = pytest.param("MYSQL57", marks=pytest.mark.slow)
+MYSQL = (_SLOWLY, *MYSQL_NAMES[1:])
+MYSQL_FAMILY = (*MYSQL, *MARIADB_NAMES)
 KAFKA = "KAFKA"
 REGISTRY = "REGISTRY"
 CONNECT = "CONNECT"  # not shared: `private_server(CONNECT, config="bootstrap.servers=…")`

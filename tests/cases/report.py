@@ -21,8 +21,7 @@ marks of the tests: do not edit.
 
 `=`: the target equals the source. `STOP(CODE)`: the table or the job halts with that error, nothing is skipped, and
 after the fix it goes on to `=`. `DLQ`: the event is set aside, the rest goes on. ✓ passed, ✗ failed, · not tested there,
-empty: does not apply. Versions are those of the source, in rows marked *target* those of the target. MySQL 5.7 is not
-among the servers of the tests.
+empty: does not apply. Versions are those of the source, in rows marked *target* those of the target.
 """
 
 
@@ -100,7 +99,7 @@ def markdown(report: Report) -> str:
 def _short(version: str) -> str:
     name = version.rstrip("0123456789")
     number = version[len(name) :]
-    dotted = {"80": "8.0", "1011": "10.11", "118": "11.8"}.get(number, number)
+    dotted = {"57": "5.7", "80": "8.0", "1011": "10.11", "118": "11.8"}.get(number, number)
     return {"POSTGRES": "PG", "MYSQL": "My", "MARIADB": "Ma"}[name] + " " + dotted
 
 

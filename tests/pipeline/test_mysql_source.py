@@ -12,7 +12,7 @@ import pymysql
 import pytest
 from fix_capture import LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
-from fix_servers import MYSQL_FAMILY_NAMES, wait_until
+from fix_servers import MYSQL_FAMILY, wait_until
 
 import tailrace_capture.mysql.snapshot
 from tailrace_log.embedded import EmbeddedLog
@@ -20,7 +20,7 @@ from tailrace_log.embedded import EmbeddedLog
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture(params=MYSQL_FAMILY_NAMES)
+@pytest.fixture(params=MYSQL_FAMILY)
 def database(request: pytest.FixtureRequest, mysql_database: Any) -> str:
     return str(mysql_database(request.param))
 

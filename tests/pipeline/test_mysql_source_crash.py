@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from fix_capture import CrashError, DyingLog, LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
-from fix_servers import MYSQL_FAMILY_NAMES, wait_until
+from fix_servers import MYSQL_FAMILY, wait_until
 
 import tailrace_capture.feed
 import tailrace_capture.mysql.stream
 from tailrace_log.embedded import EmbeddedLog
 
 pytestmark = pytest.mark.servers
-FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY_NAMES)
+FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY)
 Fresh = Callable[[str], str]
 
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from fix_mysql import Sql, decoder_of, mysql_source
-from fix_servers import MYSQL_FAMILY_NAMES
+from fix_servers import MYSQL_FAMILY
 
 from tailrace_capture.mysql.keys import condition
 from tailrace_schemas.wire import frames
@@ -58,7 +58,7 @@ def key_values(random: Random, mariadb: bool) -> dict[str, list[str]]:
     return out
 
 
-@pytest.mark.parametrize("name", MYSQL_FAMILY_NAMES)
+@pytest.mark.parametrize("name", MYSQL_FAMILY)
 @pytest.mark.case("B9", "B11", verdict="=")
 def test_a_key_belongs_to_the_chunk_that_reads_it(name: str, seed: int, mysql_database: Callable[[str], str]) -> None:
     random = Random(f"{seed} keys {name}")

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from fix_mysql import Sql, decoder_of
-from fix_servers import MARIADB_NAMES, MYSQL_FAMILY_NAMES
+from fix_servers import MARIADB_NAMES, MYSQL_FAMILY
 
 from tailrace_schemas.table import Column, TableSchema
 from tailrace_schemas.types import LogicalType
 
 pytestmark = pytest.mark.servers
 
-FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY_NAMES)
+FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY)
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a wall clock
 
 

@@ -1,5 +1,5 @@
 -- case C10: =
--- on M
+-- on MYSQL80 MYSQL9
 -- Compressed transactions hold rows like others.
 CREATE TABLE c10 (id int PRIMARY KEY, t text);
 INSERT INTO c10 VALUES (1, 'a');

@@ -1,5 +1,5 @@
 -- case D14: =
--- on M A
+-- on MYSQL80 MYSQL9 A
 -- Changes that touch no row: instant columns, invisible ones, indexes, character sets.
 CREATE TABLE d14 (id int PRIMARY KEY, v int, t varchar(20), KEY old_name (v)) CHARSET latin1;
 SET NAMES utf8mb4;

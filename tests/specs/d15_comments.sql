@@ -1,5 +1,5 @@
 -- case D15: =
--- on P M A
+-- on P MYSQL80 MYSQL9 A
 -- DDL with comments and odd spellings; names that are words of the language.
 CREATE TABLE d15 (id int PRIMARY KEY, v int);
 INSERT INTO d15 VALUES (1, 1);

@@ -8,7 +8,7 @@ CREATE TABLE d17_new (id int PRIMARY KEY, v int);
 INSERT INTO d17_new VALUES (1, 1);
 [P] CREATE TABLE d17_ctas AS SELECT id, v FROM d17;
 [P] ALTER TABLE d17_ctas ADD PRIMARY KEY (id);
-[M A] CREATE TABLE d17_ctas (PRIMARY KEY (id)) SELECT id, v FROM d17;
+[MYSQL80 MYSQL9 A] CREATE TABLE d17_ctas (PRIMARY KEY (id)) SELECT id, v FROM d17;
 UPDATE d17_new SET v = 2;
 -- down
 CREATE TABLE d17_late (id int PRIMARY KEY, v int);

@@ -1,5 +1,5 @@
 -- case D4: =
--- on P M A
+-- on P MYSQL80 MYSQL9 A
 -- Values never shift to a neighbour.
 CREATE TABLE d4 (id int PRIMARY KEY, a int, b int, c int);
 INSERT INTO d4 VALUES (1, 10, 20, 30);

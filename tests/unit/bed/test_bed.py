@@ -18,7 +18,7 @@ from bed.session import cache_folder, end_abandoned_sessions
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # exported by name only
 from fix_servers import (
-    MYSQL_FAMILY_NAMES,
+    MYSQL_FAMILY,
     POSTGRES_NAMES,
     PrivateServer,
     certificates,
@@ -119,7 +119,7 @@ def test_shared_postgres_is_the_version_its_name_says(name: str) -> None:
 @pytest.mark.servers
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("MYSQL80", "8.0.33"), ("MYSQL9", "9."), ("MARIADB1011", "10.11."), ("MARIADB118", "11.8.")],
+    [("MYSQL57", "5.7.22"), ("MYSQL80", "8.0.33"), ("MYSQL9", "9."), ("MARIADB1011", "10.11."), ("MARIADB118", "11.8.")],
 )
 def test_shared_mysql_is_the_version_its_name_says(name: str, version: str) -> None:
     found = server(name)
@@ -194,7 +194,7 @@ sys.exit(1)
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("name", MYSQL_FAMILY_NAMES)
+@pytest.mark.parametrize("name", MYSQL_FAMILY)
 def test_fresh_mysql_database_goes_in_spite_of_an_open_transaction(name: str) -> None:
     with fresh_mysql_database(name) as url:
         database = url.rpartition("/")[2]
@@ -219,7 +219,7 @@ def test_database_fixtures_give_another_database_each_time(
 
 # ---- servers of a test's own
 
-DATABASES = ("POSTGRES14", "POSTGRES18", *MYSQL_FAMILY_NAMES)
+DATABASES = ("POSTGRES14", "POSTGRES18", *MYSQL_FAMILY)
 
 
 def database_of(private: PrivateServer) -> str:
@@ -324,7 +324,7 @@ def test_postgres_tls_is_verified_against_our_authority() -> None:
 
 
 @pytest.mark.servers
-@pytest.mark.parametrize("name", MYSQL_FAMILY_NAMES)
+@pytest.mark.parametrize("name", MYSQL_FAMILY)
 def test_mysql_tls_is_verified_against_our_authority(name: str) -> None:
     with private_server(name, tls=True) as private:
         cipher = "select variable_value from information_schema.session_status where variable_name = 'Ssl_cipher'"
