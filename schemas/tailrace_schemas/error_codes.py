@@ -397,11 +397,11 @@ _CHECKS = (
     ),
     ErrorCode(
         "ROW_METADATA",
-        (_CHECK, _TABLE),
-        "The binary log does not name its columns.",
+        (_CHECK,),
+        "A warning: the binary log does not name its columns, so they are taken from the catalogue. A table whose "
+        "changes of columns cannot be followed with certainty will stop with `SCHEMA_UNKNOWN`.",
         "`SET GLOBAL binlog_row_metadata = FULL`; a server without that variable has to be upgraded (MySQL "
         "8.0, MariaDB 10.5).",
-        _RELOADED,
     ),
     ErrorCode(
         "ROW_SECURITY",
@@ -563,6 +563,15 @@ _TABLES = (
         "A row's bytes are not what its table map says; or, of Postgres, a value is not what its type says.",
         "MySQL, MariaDB: `mysqlbinlog --verify-binlog-checksum <file>`; report it if the file is whole. "
         "Postgres: report it.",
+    ),
+    ErrorCode(
+        "SCHEMA_UNKNOWN",
+        (_TABLE,),
+        "The binary log does not name its columns (`ROW_METADATA`), and for a row there it is not certain what they "
+        "were: the table was changed more than once while nothing read the log, outside the log (`sql_log_bin = 0`), or "
+        "in a way that the catalogue does not show.",
+        "`SET GLOBAL binlog_row_metadata = FULL`, where the server knows it.",
+        _RELOADED,
     ),
     ErrorCode(
         "SNAPSHOT_TOO_LONG",

@@ -213,6 +213,46 @@ def test_several_changes_that_nobody_saw_are_followed_by_their_words(fresh: Fres
     assert rows(log) == sorted(sql.run("SELECT * FROM a"))
 
 
+@pytest.mark.case("D4", "D8", verdict="=")
+def test_a_dropped_column_is_followed_forwards_and_a_table_made_again_by_its_new_description(
+    fresh: Fresh, log: EmbeddedLog
+) -> None:
+    sql = fresh()
+    sql.run("CREATE TABLE a(id int PRIMARY KEY, v int)", "CREATE TABLE b(id int PRIMARY KEY, old int, v int unsigned)")
+    load(sql, log)
+    sql.run("INSERT INTO a VALUES(1, -1)", "INSERT INTO b VALUES(1, -1, 4294967295)")
+    if sql.mariadb:
+        sql.run("CREATE OR REPLACE TABLE a(id int PRIMARY KEY, v int unsigned)")
+    else:
+        sql.run("DROP TABLE a", "CREATE TABLE a(id int PRIMARY KEY, v int unsigned)")
+    sql.run("INSERT INTO a VALUES(2, 4294967295)")
+    sql.run("ALTER TABLE b DROP old", "INSERT INTO b VALUES(2, 4294967294)", "ALTER TABLE b MODIFY v char(10)")
+    sql.run("INSERT INTO b VALUES(3, 'three')")
+    drain(sql, log)
+    assert stops(log) == []
+    assert changes(log)[:2] == [{"id": 1, "v": -1}, {"id": 1, "old": -1, "v": 4294967295}]
+    assert {"id": 2, "v": 4294967294} in changes(log)
+    got = {
+        topic.rpartition(".")[2]: [tuple(r.values()) for r in found.values()] for topic, found in rebuild(log).items()
+    }
+    assert sorted(got["a"]) == [(2, 4294967295)]
+    assert sorted(got["b"]) == [(1, "4294967295"), (2, "4294967294"), (3, "three")]
+
+
+@pytest.mark.case("A6", verdict="STOP(SCHEMA_UNKNOWN)")
+def test_labels_that_the_catalogue_cannot_show_stop_the_table_and_are_not_mixed_up(
+    fresh: Fresh, log: EmbeddedLog
+) -> None:
+    sql = fresh()
+    sql.run("CREATE TABLE a(id int PRIMARY KEY, e enum('😀','😎') COLLATE utf8mb4_bin)", "INSERT INTO a VALUES(1, '😎')")
+    load(sql, log)
+    sql.run("INSERT INTO a VALUES(2, '😀')")
+    drain(sql, log)
+    assert stops(log) == ["SCHEMA_UNKNOWN"]
+    drain(sql, log)
+    assert rows(log) == [(1, "😎"), (2, "😀")]
+
+
 @pytest.mark.case("D5", verdict="STOP(SCHEMA_UNKNOWN)")
 def test_rows_between_two_changes_of_type_that_nobody_saw_stop_their_table_alone(
     fresh: Fresh, log: EmbeddedLog

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fix_mysql import Sql, mysql_source
-from fix_servers import MARIADB_NAMES, MYSQL_FAMILY, MYSQL, private_server
+from fix_servers import MARIADB_NAMES, MYSQL, MYSQL_FAMILY, private_server
 
 from tailrace_schemas.errors import ConfigError, Finding, RefusedError, SourceUnavailableError
 

@@ -119,7 +119,13 @@ def test_shared_postgres_is_the_version_its_name_says(name: str) -> None:
 @pytest.mark.servers
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("MYSQL57", "5.7.22"), ("MYSQL80", "8.0.33"), ("MYSQL9", "9."), ("MARIADB1011", "10.11."), ("MARIADB118", "11.8.")],
+    [
+        ("MYSQL57", "5.7.22"),
+        ("MYSQL80", "8.0.33"),
+        ("MYSQL9", "9."),
+        ("MARIADB1011", "10.11."),
+        ("MARIADB118", "11.8."),
+    ],
 )
 def test_shared_mysql_is_the_version_its_name_says(name: str, version: str) -> None:
     found = server(name)
