@@ -568,8 +568,8 @@ _TABLES = (
         "SCHEMA_UNKNOWN",
         (_TABLE,),
         "The binary log does not name its columns (`ROW_METADATA`), and for a row there it is not certain what they "
-        "were: the table was changed more than once while nothing read the log, outside the log (`sql_log_bin = 0`), or "
-        "in a way that the catalogue does not show.",
+        "were: the table was changed more than once while nothing read the log, outside the log "
+        "(`sql_log_bin = 0`), or in a way that the catalogue does not show.",
         "`SET GLOBAL binlog_row_metadata = FULL`, where the server knows it.",
         _RELOADED,
     ),

@@ -124,7 +124,16 @@ def test_what_the_log_does_not_say_of_values_comes_from_the_catalogue(fresh: Fre
     )
     drain(sql, log)
     low = (Decimal(9223372036854775808), 127, *[None] * 7, "ü", "", *[None] * 7)
-    high = (Decimal(18446744073709551615), -128, 255, 65535, 16777215, -8388608, -2147483648, 4294967295)
+    high: tuple[Any, ...] = (
+        Decimal(18446744073709551615),
+        -128,
+        255,
+        65535,
+        16777215,
+        -8388608,
+        -2147483648,
+        4294967295,
+    )
     high += (Decimal("9.50"), "a", "x,z", "é", "中", "é😀", b"\x00\xff", b"\x01\x02\x00", "ß", 1901)
     assert [tuple(row.values()) for row in changes(log)] == [high, low]
     assert stops(log) == []
@@ -244,7 +253,9 @@ def test_labels_that_the_catalogue_cannot_show_stop_the_table_and_are_not_mixed_
     fresh: Fresh, log: EmbeddedLog
 ) -> None:
     sql = fresh()
-    sql.run("CREATE TABLE a(id int PRIMARY KEY, e enum('😀','😎') COLLATE utf8mb4_bin)", "INSERT INTO a VALUES(1, '😎')")
+    sql.run(
+        "CREATE TABLE a(id int PRIMARY KEY, e enum('😀','😎') COLLATE utf8mb4_bin)", "INSERT INTO a VALUES(1, '😎')"
+    )
     load(sql, log)
     sql.run("INSERT INTO a VALUES(2, '😀')")
     drain(sql, log)

@@ -21,7 +21,8 @@ from pymysql.connections import Connection
 from tailrace_capture.feed import Feed
 from tailrace_capture.mysql import catalog, ddl, follow, images, plan
 from tailrace_capture.mysql import table_map as tm
-from tailrace_capture.mysql.ahead import Ahead, Found, concerns
+from tailrace_capture.mysql.ahead import Ahead, Found, concerns, statement_text
+from tailrace_capture.mysql.binlog import Query
 from tailrace_capture.mysql.connection import ask, classified, is_mariadb, literal, run, server_version, variable
 from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.select_rows import table_sql
@@ -158,6 +159,9 @@ class Layouts:
             tuple(table),
         )
         return int(found[0][0]) < len(added)
+
+    def text(self, query: Query) -> str:
+        return statement_text(query, self._charsets)
 
     def describe(self, table: TableId) -> TableSchema | None:
         """

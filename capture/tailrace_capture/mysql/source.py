@@ -243,13 +243,12 @@ class MySqlSource:
         side = self._connect()
         try:
             preflight.refuse_taken_server_id(side, self._settings.server_id)
-            charsets = self._known_charsets()
-            layouts = Layouts(side, charsets, self._ahead())
+            layouts = Layouts(side, self._known_charsets(), self._ahead())
             client = DumpClient(self._connect, self._settings.server_id)
             try:
                 self._start(client, position)
                 progress, end = Progress.at(position), log_end(side)
-                self._stream = Stream(client, feed, progress, layouts, self._head(), end, self._look_back, charsets)
+                self._stream = Stream(client, feed, progress, layouts, self._head(), end, self._look_back)
                 self._stream.run()
             finally:
                 client.close()

@@ -16,10 +16,8 @@ from functools import partial
 from tailrace_capture.feed import Feed
 from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql import ddl, images, jsonb, rows
-from tailrace_capture.mysql.ahead import statement_text
 from tailrace_capture.mysql.held import Held, Piece
 from tailrace_capture.mysql.layouts import Layouts, is_altered
-from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.progress import Gtid, Progress
 from tailrace_capture.mysql.protocol import DumpClient, Packets, error_of
 from tailrace_capture.mysql.stop import statement_error, stop_error
@@ -66,10 +64,9 @@ class Stream:
         head: bytes,
         log_end: FilePlace,
         look_back: Callable[[bytes], Held | None],
-        charsets: Charsets,
     ) -> None:
         self._client, self._feed, self._progress, self._layouts = client, feed, progress, layouts
-        self._log_end, self._look_back, self._charsets = log_end, look_back, charsets
+        self._log_end, self._look_back = log_end, look_back
         self._coder = rows.RowCoder(head, self._lookup, self._decide, jsonb.to_text, jsonb.patch)
         self._packets = Packets()
         self._checksum = client.checksum
@@ -450,7 +447,7 @@ class Stream:
         group = self._in_group("a statement")
         if group.thread < 0:
             group.thread = query.thread
-        text = statement_text(query, self._charsets)
+        text = self._layouts.text(query)
         statement = ddl.parse_statement(text, query.database.decode("utf-8", "replace"))
         match statement.kind:
             case "begin":
