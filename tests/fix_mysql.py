@@ -128,6 +128,8 @@ class Decoder:
         if feed is None:
             return None
         layout = tm.parse_table_map(body, self.mariadb)
+        if not layout.named:
+            layout = plan.completed(layout, feed.schema, self.charsets)
         found = plan.differences(feed.schema, layout, self.charsets)
         assert not found, found
         return plan.plan_of(feed, layout, self.charsets)

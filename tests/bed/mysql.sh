@@ -49,8 +49,8 @@ places() {
   echo "character-sets-dir=$SHARE/charsets"
   echo "plugin-dir=$PLUGINS"
   if [ "$VERSION" = 57 ]; then
-    # Its defaults are of another time: latin1, and 96 MB of redo log.
-    printf '%s\n' innodb-log-file-size=8M character-set-server=utf8mb4 explicit-defaults-for-timestamp=ON
+    # Its defaults are of another time: latin1, 96 MB of redo log, and replicas that log nothing.
+    printf '%s\n' innodb-log-file-size=8M character-set-server=utf8mb4 explicit-defaults-for-timestamp=ON log-slave-updates=ON
   else
     echo 'innodb-redo-log-capacity=16M'
   fi

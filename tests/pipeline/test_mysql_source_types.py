@@ -1,6 +1,7 @@
 """Every MySQL and MariaDB type, on real servers: what the stream says of a row, what the load says of it, and what the
 server prints are the same value, read by fastavro."""
 
+import json
 import struct
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -12,6 +13,7 @@ import pytest
 from fix_mysql import Sql, decoder_of
 from fix_servers import MARIADB_NAMES, MYSQL_FAMILY
 
+from tailrace_capture.mysql.connection import server_version
 from tailrace_schemas.table import Column, TableSchema
 from tailrace_schemas.types import LogicalType
 
@@ -254,6 +256,9 @@ def check_events(sql: Sql, schema: TableSchema, events: list[tuple[Any, Any]], o
             want, text = expected(column.type, raw, column.nullable)
             got = value["after"][column.name]
             same = got == want and (got is None) == (want is None)
+            if column.native == "json" and server_version(sql.connection) < (8, 0):
+                # 5.7 prints 1.0 as 1, and its binlog tells it from 1.
+                same = (None if got is None else json.loads(got)) == (None if want is None else json.loads(want))
             assert same, f"{op} {column.name} {column.native}: {str(got)[:100]!r} instead of {str(want)[:100]!r}"
             assert exact.get(f"after.{column.name}") == text, (column.name, column.native, text)
     return len(events)
@@ -296,6 +301,8 @@ def test_text_of_every_character_set_becomes_utf8(name: str, mysql_database: Cal
     sql.run(f"INSERT INTO t VALUES(1, {values})")
     names = ", ".join(f"CONVERT(c_{c} USING utf8mb4)" for c in charsets)
     truth = sql.run(f"SELECT {names} FROM t")[0]
+    # 5.7 makes some of these labels empty, and says so itself.
+    labels = sql.run(f"SELECT {', '.join(f'e_{c}' for c in charsets)} FROM t")[0]
     decoder = decoder_of(sql, schema)
 
     decoder.feed(sql.events(start))
@@ -303,9 +310,9 @@ def test_text_of_every_character_set_becomes_utf8(name: str, mysql_database: Cal
 
     for _, value in decoder.events(schema.table):
         assert value is not None
-        for charset, text in zip(charsets, truth, strict=True):
+        for charset, text, label in zip(charsets, truth, labels, strict=True):
             assert value["after"][f"c_{charset}"] == text, charset
-            assert value["after"][f"e_{charset}"] == "x"
+            assert value["after"][f"e_{charset}"] == label
     sql.close()
 
 
