@@ -19,7 +19,11 @@ from fix_mysql import Sql, mysql_source
 from fix_servers import private_server, wait_until
 from fix_servers import server as shared_server
 
+from tailrace_capture.mysql.layouts import Layouts
+from tailrace_capture.source import TableFeed
 from tailrace_log.embedded import EmbeddedLog
+from tailrace_schemas.position import FilePlace
+from tailrace_schemas.table import TableSchema
 
 pytestmark = pytest.mark.servers
 Fresh = Callable[[], Sql]
@@ -347,6 +351,34 @@ def test_captures_that_die_between_changes_of_columns_go_on_by_what_the_log_note
     while not lives_through(sql, log):
         deaths += 1
     assert deaths >= 3
+    assert stops(log) == []
+    assert rows(log) == sorted(sql.run("SELECT * FROM a"))
+
+
+@pytest.mark.case("D5", "D13", verdict="=")
+def test_a_table_in_load_of_which_nothing_is_certain_is_loaded_again(
+    fresh: Fresh, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql, other = fresh(), []
+    sql.run("CREATE TABLE a(id int PRIMARY KEY, v int)")
+    sql.run("INSERT INTO a VALUES " + ", ".join(f"({n}, {-n})" for n in range(3000)))
+    proven = Layouts._proven
+
+    def late(self: Layouts, now: TableFeed, begun: FilePlace, here: FilePlace) -> TableSchema | None:
+        """The stream falls behind, just when it needs to know."""
+        if not other:
+            other.append(now.buffer.judged)
+            sql.run("ALTER TABLE a MODIFY v decimal(9,1)", "INSERT INTO a VALUES(-2, 0.5)")
+        return proven(self, now, begun, here)
+
+    monkeypatch.setattr(Layouts, "_proven", late)
+    with running_capture(mysql_source(sql.url), log, max_rows_per_second=1500) as capture:
+        wait_until(lambda: any(t.chunks_done for t in capture.status.tables.values()), 30, "a chunk is done")
+        sql.run("ALTER TABLE a MODIFY v bigint", "INSERT INTO a VALUES(-1, -5)")
+        wait_until(lambda: bool(other), 30, "the stream meets the row between the changes")
+        wait_until(lambda: settled(capture), 30, "the load is done")
+    drain(sql, log)
+    assert other == [True]
     assert stops(log) == []
     assert rows(log) == sorted(sql.run("SELECT * FROM a"))
 
