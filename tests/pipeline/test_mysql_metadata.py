@@ -296,6 +296,7 @@ def test_rows_between_two_changes_of_type_that_nobody_saw_stop_their_table_alone
     ]  # fmt: skip
 
 
+@pytest.mark.case("D5", verdict="STOP(SCHEMA_UNKNOWN)")
 def test_a_change_that_is_not_in_the_log_stops_the_table_and_no_sign_is_guessed(fresh: Fresh, log: EmbeddedLog) -> None:
     sql = fresh()
     sql.run("CREATE TABLE a(id int PRIMARY KEY, v int)")
