@@ -14,6 +14,7 @@ from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql import ddl
 from tailrace_capture.mysql.native import UTF8, Charsets
 from tailrace_capture.mysql.protocol import DumpClient, events
+from tailrace_schemas.errors import SourceUnavailableError
 from tailrace_schemas.position import FilePlace
 from tailrace_schemas.table import TableId
 
@@ -40,7 +41,8 @@ class Found:
 
 
 class Ahead:
-    """`dump`: a dump connection that ends at the end of the log."""
+    """`dump`: a dump connection that waits at the end of the log: what the server says to be the end may be sent a
+    little later."""
 
     def __init__(self, dump: Callable[[], DumpClient], charsets: Charsets) -> None:
         self._dump, self._charsets = dump, charsets
@@ -82,6 +84,8 @@ class Ahead:
             if header.type == bl.ROTATE:
                 rotate = bl.parse_rotate(body)
                 file, pos = rotate.file, rotate.pos
+            elif header.type in (bl.HEARTBEAT, bl.HEARTBEAT_V2):
+                pos = max(pos, pos & ~0xFFFFFFFF | header.next_pos)
             elif not header.flags & bl.FLAG_ARTIFICIAL and header.type != bl.FORMAT_DESCRIPTION:
                 pos = _behind(pos, header)
             if header.type in (bl.QUERY, bl.QUERY_COMPRESSED):
@@ -90,6 +94,7 @@ class Ahead:
                     yield found
             if end.at_or_before(FilePlace(file, pos)):
                 return
+        raise SourceUnavailableError("the log could not be read ahead to its end")
 
     def _found_in(self, kind: int, body: bytes, place: FilePlace) -> Found | None:
         query = bl.parse_query(body) if kind == bl.QUERY else bl.parse_query_compressed(body)

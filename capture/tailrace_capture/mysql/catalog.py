@@ -64,6 +64,12 @@ def read_catalogue(connection: Connection[Any], tables: Iterable[TableId]) -> Ca
 
 
 def _among(wanted: list[TableId], prefix: str = "") -> str:
+    if len(wanted) == 1:
+        # MySQL 5.7 and MariaDB open this one table, and all of the server for a list.
+        return " AND ".join(
+            f"{prefix}{name} = {literal(part)}"
+            for name, part in zip(("TABLE_SCHEMA", "TABLE_NAME"), wanted[0], strict=True)
+        )
     names = ", ".join(f"({literal(t.schema)}, {literal(t.name)})" for t in wanted)
     return f"({prefix}TABLE_SCHEMA, {prefix}TABLE_NAME) IN ({names})"
 

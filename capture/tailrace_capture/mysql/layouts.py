@@ -201,6 +201,7 @@ class Layouts:
             followed = None if known is None or statement.kind != "alter" else follow.after(known, text)
             self._behind[table], self._changed[table] = followed, place
             feed.note_layout(table, " ".join(sorted({CHANGED, *now.layout.split()})))
+        self._seen = [schema for schema in self._seen if schema.table not in tables]  # seen before this
         return tables
 
     def altered(self, tables: list[TableId], text: str, feed: Feed) -> None:
@@ -209,7 +210,6 @@ class Layouts:
         for table in tables:
             words = {"altered", *_WORDS.findall(text.lower()), *feed.tables[table].layout.split()}
             feed.note_layout(table, " ".join(sorted(words)))
-        self._seen = [schema for schema in self._seen if schema.table not in tables]  # seen before this
         feed.settled = False
 
     def replaced(self, table: TableId, feed: Feed) -> None:

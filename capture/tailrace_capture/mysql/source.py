@@ -357,7 +357,7 @@ class MySqlSource:
 
     def _ahead(self) -> Ahead:
         """One for each thread that reads ahead."""
-        return Ahead(lambda: self._side_dump(until_end=True), self._known_charsets())
+        return Ahead(self._side_dump, self._known_charsets())
 
     def _look_back(self, xid: bytes) -> Held | None:
         with self._lock:
