@@ -65,7 +65,7 @@ def test_an_xa_transaction_outlives_its_server(name: str, tmp_path: Path) -> Non
 
 @BOTH
 @pytest.mark.case("A8", verdict="=")
-def test_text_whose_columns_the_log_does_not_name_is_not_guessed(name: str, tmp_path: Path) -> None:
+def test_text_whose_columns_the_log_does_not_name_is_read_by_its_own_character_set(name: str, tmp_path: Path) -> None:
     log = EmbeddedLog(tmp_path / "log.db", "t")
     with private_server(name, config="binlog_row_metadata=MINIMAL") as server, session(server.url) as sql:
         sql.run("CREATE DATABASE d", "USE d", "SET NAMES utf8mb4")

@@ -25,6 +25,7 @@ SOURCES: dict[str, Family] = {
     "MYSQL9": fix_rows_mysql.MYSQL,
     "MARIADB118": fix_rows_mysql.MARIADB,
     "MYSQL80": fix_rows_mysql.FAMILIES,
+    "MYSQL57": fix_rows_mysql.FAMILIES,
 }
 
 
@@ -128,10 +129,12 @@ VALUES = int(os.environ.get("TAILRACE_TYPES_VALUES", "100000"))
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("source", [*CASES, "MYSQL80", "IN_MYSQL"])
+@pytest.mark.parametrize("source", [*CASES, "MYSQL80", "MYSQL57", "IN_MYSQL"])
 def test_a_hundred_thousand_values_a_family(source: str, seed: int, tmp_path: Path) -> None:
     families = fix_rows_postgres.IN_MYSQL if source == "IN_MYSQL" else SOURCES[source]
     targets = ("MYSQL9", "MARIADB118") if source == "IN_MYSQL" else CASES.get(source, (source, "POSTGRES18"))
+    if source == "MYSQL57":  # a source only
+        targets = CASES["MYSQL9"]
     server = "POSTGRES18" if source == "IN_MYSQL" else source
     with trip(server, targets, families, VALUES, tmp_path / "p", Random(f"{seed} long {source}")) as found:
         found.run()
