@@ -360,7 +360,8 @@ def test_captures_that_die_between_changes_of_columns_go_on_by_what_the_log_note
 def test_a_table_in_load_of_which_nothing_is_certain_is_loaded_again(
     fresh: Fresh, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sql, other = fresh(), []
+    sql = fresh()
+    other: list[bool] = []
     sql.run("CREATE TABLE a(id int PRIMARY KEY, v int)")
     sql.run("INSERT INTO a VALUES " + ", ".join(f"({n}, {-n})" for n in range(3000)))
     proven = Layouts._proven
