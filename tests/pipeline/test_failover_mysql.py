@@ -181,7 +181,7 @@ def test_a_transaction_half_published_before_the_fail_over_is_published_whole_af
     name: str, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tailrace_capture.feed, "OPEN_BYTES", 20_000)
-    monkeypatch.setattr(tailrace_capture.mysql.stream, "SPILL_BYTES", 10_000)
+    monkeypatch.setattr(tailrace_capture.mysql.stream, "HOLD_BYTES", 10_000)
     with private_server(name) as first, mysql_replica(first) as second:
         filled(first)
         drain(first, log)

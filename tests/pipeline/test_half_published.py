@@ -113,7 +113,7 @@ def engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Engine:
     monkeypatch.setattr(tailrace_capture.feed, "OPEN_BYTES", 20_000)
-    monkeypatch.setattr(tailrace_capture.mysql.stream, "SPILL_BYTES", 10_000)
+    monkeypatch.setattr(tailrace_capture.mysql.stream, "HOLD_BYTES", 10_000)
     monkeypatch.setattr(tailrace_capture.mysql.protocol, "RECEIVE_BYTES", 8192)
     name: str = request.param
     return Engine(name, postgres_database if name.startswith("POSTGRES") else mysql_database, tmp_path)
