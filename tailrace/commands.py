@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -281,7 +282,7 @@ def _heading(data: dict[str, Any]) -> str:
 
 def _print_harm(console: Console, harm: dict[str, Any]) -> None:
     """What the source keeps for us, as it was measured last."""
-    if said := harm_text(harm):
+    if said := harm_text(harm, time.time()):
         console.print(f"at the source: {said}")
     for warning in harm.get("warnings", ()):
         console.print(Text(f"  {warning['code']}: {warning['message']}", style="yellow"))

@@ -44,8 +44,12 @@ def size_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def harm_text(harm: dict[str, Any]) -> str:
-    """What the source keeps for us; empty where nothing was measured."""
+OLD_SECONDS = 60.0
+
+
+def harm_text(harm: dict[str, Any], now: float) -> str:
+    """What the source keeps for us; empty where nothing was measured. `now`: epoch seconds: while capture does not run
+    a slot keeps more and more, so the age of old figures is said."""
     parts = []
     if harm.get("wal_kept_bytes") is not None:
         kept, left = size_text(harm["wal_kept_bytes"]), harm["wal_left_bytes"]
@@ -59,6 +63,8 @@ def harm_text(harm: dict[str, Any]) -> str:
         parts.append(f"a snapshot open for {harm['snapshot_seconds']:,} s")
     if harm.get("load_paused"):
         parts.append("the load waits")
+    if parts and (age := now - harm.get("measured", now)) > OLD_SECONDS:
+        parts.append(f"measured {age / 60:,.0f} min ago and more since")
     return ", ".join(parts)
 
 

@@ -1,6 +1,7 @@
 """Status, readiness and metrics from status files alone."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -125,12 +126,12 @@ def test_what_the_source_keeps_is_shown_to_people_and_to_prometheus(
     settings: PipelineSettings, state: StateFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with alive(state):
-        state.write_status("capture", {**CAPTURE, "harm": HARM})
+        state.write_status("capture", {**CAPTURE, "harm": HARM | {"measured": time.time() - 1200}})
         status = pipeline_status(settings, state)
         print_status(status)
     shown = " ".join(capsys.readouterr().out.split())
     assert "slot tailrace_shop keeps 12.0 GB of WAL (extended, slot lost after 3.0 GB more)" in shown
-    assert "a snapshot open for 61 s, the load waits" in shown
+    assert "a snapshot open for 61 s, the load waits, measured 20 min ago" in shown
     assert "WAL_KEPT: slot tailrace_shop keeps 12,000.0 MB" in shown
     assert "hint: give it space" in shown
     page = metrics_page(status).decode()
