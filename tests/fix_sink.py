@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,10 +16,12 @@ import pymysql
 from fix_servers import POSTGRES_NAMES, fresh_mysql_database, fresh_postgres_database
 
 from tailrace_log.embedded import EmbeddedLog
+from tailrace_schemas.errors import TailraceError
 from tailrace_schemas.uri import parse_database_url
 from tailrace_sinks import mysql, postgres
-from tailrace_sinks.conformance import Rows
+from tailrace_sinks.conformance import Rows, World
 from tailrace_sinks.conformance_stream import ITEMS, Encoder, Row, Stream, column, table
+from tailrace_sinks.service import run_sink
 from tailrace_sinks.sink import Sink, SinkConfig
 
 __all__ = [
@@ -31,7 +34,9 @@ __all__ = [
     "Stream",
     "column",
     "harness",
+    "running",
     "table",
+    "world_of",
 ]
 
 
@@ -131,6 +136,39 @@ def harness(name: str) -> Iterator[PostgresHarness | MySqlHarness]:
             yield opened
         finally:
             opened.close()
+
+
+@contextmanager
+def world_of(name: str) -> Iterator[World]:
+    with harness(name) as target:
+        world = World(target)
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+@contextmanager
+def running(world: World) -> Iterator[threading.Event]:
+    """The sink in a thread of its own; an error of its end is raised here."""
+    stop, errors = threading.Event(), []
+
+    def run() -> None:
+        try:
+            run_sink(world.log, world.sink, name="replica", stop=stop, status=world.status)
+        except TailraceError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive()
+    if errors:
+        raise errors[0]
 
 
 class Child:

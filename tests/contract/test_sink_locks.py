@@ -9,8 +9,7 @@ import psycopg
 import pymysql
 import pytest
 from fix_servers import wait_until
-from fix_sink import MySqlHarness, PostgresHarness, harness
-from test_sink_trouble import running, world_of
+from fix_sink import MySqlHarness, PostgresHarness, harness, running, world_of
 
 from tailrace_schemas.errors import RowRejectedError
 from tailrace_schemas.table import TableId
@@ -38,8 +37,11 @@ class Rival:
         )
 
     def run(self, statement: str) -> None:
+        if isinstance(self.connection, psycopg.Connection):
+            self.connection.execute(statement.encode())
+            return
         with self.connection.cursor() as cursor:
-            cursor.execute(statement.encode() if isinstance(self.connection, psycopg.Connection) else statement)
+            cursor.execute(statement)
 
 
 @contextmanager

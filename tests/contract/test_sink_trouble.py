@@ -1,58 +1,22 @@
 """Targets that are away, refuse, or change under the sink: a named error or recovery, nothing lost."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
 from fix_servers import fresh_mysql_database, fresh_postgres_database, private_server, wait_until
-from fix_sink import MySqlHarness, PostgresHarness, harness
+from fix_sink import MySqlHarness, PostgresHarness, running, world_of
 
-from tailrace_schemas.errors import ConfigError, TailraceError, TargetUnavailableError
+from tailrace_schemas.errors import ConfigError, TargetUnavailableError
 from tailrace_schemas.uri import parse_database_url
 from tailrace_sinks import mysql, postgres
 from tailrace_sinks.conformance import World, row
 from tailrace_sinks.mysql_session import Session
-from tailrace_sinks.service import run_sink
 from tailrace_sinks.sink import SinkConfig
 
 pytestmark = pytest.mark.servers
 CONFIG = SinkConfig("shop", "replica", "__tailrace-commit.x", "log")
 BOTH = pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118"])
-
-
-@contextmanager
-def world_of(name: str) -> Iterator[World]:
-    with harness(name) as target:
-        world = World(target)
-        try:
-            yield world
-        finally:
-            world.close()
-
-
-@contextmanager
-def running(world: World) -> Iterator[threading.Event]:
-    """The sink in a thread of its own; an error of its end is raised here."""
-    stop, errors = threading.Event(), []
-
-    def run() -> None:
-        try:
-            run_sink(world.log, world.sink, name="replica", stop=stop, status=world.status)
-        except TailraceError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield stop
-    finally:
-        stop.set()
-        thread.join(30)
-    assert not thread.is_alive()
-    if errors:
-        raise errors[0]
 
 
 def test_a_wrong_password_is_a_configuration_error() -> None:
@@ -244,3 +208,23 @@ def test_readers_see_a_transaction_over_several_tables_whole_or_not(name: str) -
             wait_until(lambda: world.status.applied_seq == 60, 30, "all transfers are there")
         assert set(sums) == {(200,)}
         assert world.rows(a) == [(1, 41, "n")]
+
+
+@pytest.mark.parametrize("name", ["POSTGRES18", "MYSQL80", "MARIADB118"])
+@pytest.mark.case("K12", verdict="=")
+def test_triggers_that_fire_for_applied_changes_are_listed_or_refused(name: str) -> None:
+    """On Postgres those enabled ALWAYS; MySQL's cannot be switched off."""
+    with world_of(name) as world:
+        t, s = world.table("t"), world.stream
+        s.insert(t, **row(1))
+        s.commit()
+        world.apply()
+        world.harness.history("t")
+        levels = {"allow": "warning", "refuse": "error"}
+        for wish, level in levels.items():
+            sink = world.harness.sink(replace(world.config, target_triggers=wish))
+            found = [f for f in sink.findings([t]) if f.code == "TARGET_TRIGGER"]
+            assert {f.level for f in found} == {level}
+        for finding in found:
+            world.harness.execute(finding.remedy.replace("`", '"'))
+        assert not [f for f in sink.findings([t]) if f.code == "TARGET_TRIGGER"]

@@ -1,4 +1,4 @@
-"""Case C3: a source transaction of millions of rows goes through processes of bounded memory, and arrives whole."""
+"""Transactions of millions of rows go through processes of bounded memory, values of tens of megabytes arrive."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.servers
 MB = 1 << 20
 CAPTURE_LIMIT, SINK_LIMIT = 200 * MB, 350 * MB
 STEP = 10_000
+BIG = 33 << 20  # bytes of one value
 
 
 def fresh(name: str) -> AbstractContextManager[str]:
@@ -98,3 +99,27 @@ def test_a_transaction_of_any_size_takes_little_memory(source: str, target: str,
     print(f"capture {peaks[0] // MB} MB, sink {peaks[1] // MB} MB")
     assert peaks[0] < CAPTURE_LIMIT
     assert peaks[1] < SINK_LIMIT
+
+
+@pytest.mark.parametrize(("source", "target"), [("POSTGRES18", "POSTGRES18"), ("MYSQL80", "MARIADB118")])
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.case("A21", verdict="=")
+def test_values_of_tens_of_megabytes_arrive(source: str, target: str, tmp_path: Path) -> None:
+    postgres = source in POSTGRES_NAMES
+    binary = "bytea" if postgres else "longblob"
+    with fresh(source) as left, fresh(target) as right:
+        if not postgres:
+            for url in (left, right):
+                run(url, "SET GLOBAL max_allowed_packet = 268435456")
+        words = (left, right, "--name", "p", "--until-current")
+        run(left, f"CREATE TABLE a (id int PRIMARY KEY, v int, b {binary}, t {'text' if postgres else 'longtext'})")
+        run(left, f"INSERT INTO a VALUES (1, 1, NULL, repeat('é', {BIG // 2}))")
+        assert tailrace(tmp_path, "run", *words, timeout=120).code == 0
+        blob = f"decode(repeat('00ff27', {BIG // 3}), 'hex')" if postgres else f"repeat(x'00ff27', {BIG // 3})"
+        run(left, f"INSERT INTO a VALUES (2, 1, {blob}, 'x')", "UPDATE a SET v = 2")
+        assert tailrace(tmp_path, "run", *words, timeout=120).code == 0
+        hashed = "md5(b), md5(t)" if postgres else "sha2(b, 256), sha2(t, 256)"
+        query = f"SELECT id, v, length(b), length(t), {hashed} FROM a ORDER BY id"
+        assert run(right, query) == run(left, query)
+        assert len(run(right, query)) == 2

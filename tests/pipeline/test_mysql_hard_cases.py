@@ -157,6 +157,31 @@ def test_positions_of_several_gtid_domains_are_kept(tmp_path: Path) -> None:
         assert len(set(ids)) == len(ids) == 8
 
 
+@BOTH
+@pytest.mark.case("C13", verdict="=")
+def test_a_server_killed_between_tables_with_and_without_transactions(name: str, tmp_path: Path) -> None:
+    """What a table without transactions has is there and in the log, whatever became of the transaction."""
+    log = EmbeddedLog(tmp_path / "log.db", "t")
+    config = "" if name in MARIADB_NAMES else "gtid_mode=OFF\nenforce_gtid_consistency=OFF"  # else MySQL refuses to mix
+    with private_server(name, config=config) as server:
+        url = server.url + "d"
+        with session(server.url) as sql:
+            sql.run("CREATE DATABASE d", "USE d", "CREATE TABLE i (id int PRIMARY KEY, v int) ENGINE=InnoDB")
+            sql.run("CREATE TABLE m (id int PRIMARY KEY, v int) ENGINE=MyISAM")
+            sql.run("INSERT INTO i VALUES (1, 1), (2, 2)", "INSERT INTO m VALUES (1, 1), (2, 2)")
+            drain(url, log)
+            sql.run("BEGIN", "INSERT INTO m VALUES (3, 3)", "INSERT INTO i VALUES (3, 3)")
+            sql.run("UPDATE m, i SET m.v = m.v + 10, i.v = i.v + 10 WHERE m.id = i.id")
+            server.kill()
+        server.start()
+        drain(url, log)
+        with session(url) as sql:
+            sql.run("INSERT INTO i VALUES (9, 9)", "INSERT INTO m VALUES (9, 9)")
+            drain(url, log)
+            for table in ("i", "m"):
+                assert rows(log, table) == sorted(sql.run(f"SELECT * FROM {table}"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @BOTH

@@ -102,7 +102,7 @@ def log_rows(log: EmbeddedLog, url: str, *tables: str) -> dict[str, list[tuple[A
     return {t: sorted(tuple(row.values()) for row in got.get(f"t.{database}.{t}", {}).values()) for t in tables}
 
 
-@pytest.mark.case("E1", "E3", verdict="=")
+@pytest.mark.case("E1", "E3", "E7", verdict="=")
 def test_load_under_writes_rebuilds_the_source(database: str, sql: Sql, tmp_path: Path, seed: int) -> None:
     fill(sql)
     log = EmbeddedLog(tmp_path / "log.db", "t")

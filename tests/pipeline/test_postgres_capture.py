@@ -58,7 +58,7 @@ def _rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
         return {t: sorted(connection.execute(f"SELECT * FROM {t}").fetchall()) for t in ("a", "b")}
 
 
-@pytest.mark.case("E1", verdict="=")
+@pytest.mark.case("E1", "E7", verdict="=")
 def test_load_under_writes_rebuilds_the_source(database: str, tmp_path: Path, seed: int) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("CREATE TABLE a (id int PRIMARY KEY, v int NOT NULL, t text)")
