@@ -248,7 +248,7 @@ _CHECKS = (
     ),
     ErrorCode(
         "ENCODING",
-        (_CHECK, _STOP),
+        (_CHECK, _TABLE, _STOP),
         "The source database is not UTF8: text that its server cannot give as UTF-8 stops its table while that is "
         "loaded, and capture when it comes in a change.",
         "Nothing, where all its text can be converted; else correct the rows, or load into "
