@@ -27,7 +27,7 @@ from tailrace_log.log import Batch, CommitRecord, Marker, MarkerKind
 from tailrace_schemas.errors import RetryableError, TableStopError
 from tailrace_schemas.failpoint import failpoint
 from tailrace_schemas.position import Position
-from tailrace_schemas.table import TableId
+from tailrace_schemas.table import TableId, TableSchema
 
 log = logging.getLogger("tailrace.capture")
 
@@ -38,7 +38,9 @@ IDLE_SECONDS = 1.0  # how often a position without changes of ours is written
 
 class Feed:
     """See the module. The engine sets `keepalive`, called while the stream waits, many times a second, and `settled`:
-    no table is known to differ at the source from what the log says of it."""
+    no table is known to differ at the source from what the log says of it. `wants` and `take_up` are for tables that
+    the engine meets and the log does not know (new_tables.py); `gone`: tables stopped because they are not there;
+    `refused`: selected ones that cannot be captured, each with the note that status shows."""
 
     def __init__(
         self,
@@ -72,6 +74,10 @@ class Feed:
         self._layouts: dict[TableId, str] = {}
         self._marks_before = 0
         self._requests: list[Callable[[], None]] = []
+        self.gone: set[TableId] = set()
+        self.refused: dict[TableId, dict[str, str]] = {}
+        self.wants: Callable[[TableId], bool] = lambda _table: False
+        self.take_up: Callable[[TableSchema, str], None] = lambda _schema, _layout: None
         publisher.on_durable = self._on_durable
 
     # --- tables
@@ -122,6 +128,7 @@ class Feed:
             self._count_again(error)
         error.position = error.position or str(self._at)
         self._mark("stopped", feed, dict(stop_note(error)))
+        (self.gone.add if error.code == "TABLE_DROPPED" else self.gone.discard)(table)
         self._register.stop(table)
         self._planner.stop(table)
         log.error("table stopped: %s", error, extra={"table": str(table)})
@@ -148,13 +155,21 @@ class Feed:
     def retire(self, table: TableId) -> None:
         """A table that the log knows is not there, or not selected, any more. It starts again if it comes back."""
         note = {"code": "TABLE_GONE", "message": "the table is gone or no longer selected"}
-        note |= {"remedy": "create or select it again; then start again: it is loaded anew"}
+        note |= {"remedy": "create or select it again: then it is loaded anew"}
+        self.gone.add(table)
         self._marks.append(Mark(Marker("stopped", *table, self._register.topic(table), {}, dict(note))))
 
     def table_gone(self, table: TableId) -> None:
         """The source no longer has this table."""
-        hint = "remove it from the pipeline's tables, or create it again; then start again"
+        hint = "remove it from the pipeline's tables, or create it again: then it is loaded anew"
         self.stop_table(table, TableStopError("the table is gone at the source", code="TABLE_DROPPED", hint=hint))
+
+    def refuse(self, table: TableId, error: TableStopError) -> None:
+        """A new table of the selection that cannot be captured as it is: said in the status, and tried again."""
+        note = dict(stop_note(error))
+        if self.refused.get(table) != note:
+            log.error("new table is not captured: %s", error, extra={"table": str(table)})
+        self.refused[table] = note
 
     def reload(self, table: TableId, place: Mapping[str, Any] | None = None) -> None:
         """The table, and those loaded together with it, start again: sinks empty them here, every chunk is read anew
@@ -387,6 +402,10 @@ class Feed:
     def _on_durable(self, record: CommitRecord, work: Work, streaming: list[TableId]) -> None:
         """From the publisher's thread: `record` is in the log."""
         self.durable = self._register.parse(record.position)
+        if isinstance(work, StreamWork):
+            for mark in work.marks:
+                if mark.load is not None:
+                    self._planner.marker_durable(TableId(mark.marker.schema, mark.marker.table))
         if isinstance(work, StreamWork | AbandonWork):
             for marker in record.markers:
                 if marker.kind == "reload":

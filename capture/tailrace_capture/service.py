@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.harm import HarmLimits, HarmWatch
-from tailrace_capture.load_state import TableLoad, restore
+from tailrace_capture.load_state import restore
+from tailrace_capture.new_tables import GONE, NewTables
 from tailrace_capture.publish import Publisher, StreamWork
 from tailrace_capture.side_topics import SideTopics
 from tailrace_capture.snapshot import LoadPlanner
@@ -197,17 +198,18 @@ class _Run:
             raise StopError("no table matches the selection", code="NO_TABLES", hint="look at `tables` of the pipeline")
         joined = self._source.joined()
         planner.tie(schemas.values())
+        self._new = new = NewTables(feed, register, planner, publisher, load_new, self._source.estimate_rows)
         again: list[TableId] = []
         for table, schema in schemas.items():
             known = publisher.loads.get(table)
-            if known is not None and known.state == "stopped" and not (self._first and load_new):
+            tried = self._first or (known is not None and known.error.get("code") in GONE)
+            if known is not None and known.state == "stopped" and not (tried and load_new):
                 continue
             in_slices = not schema.key or len(planner.together(table)) > 1
             if known is None:
-                table_feed = register.describe(schema, self._source.layout(table))
-                load = planner.plan(table_feed) if load_new else TableLoad("streaming")
-                feed.announce(table_feed, load)
-                if load_new and in_slices:
+                if feed.pending_open is not None:
+                    new.deferred.add(table)
+                elif new.add(schema, self._source.layout(table)):
                     again.append(table)
                 continue
             # As the log knows it: what has become of it since is found in the stream, at its place.
@@ -232,7 +234,7 @@ class _Run:
             if publisher.loads[table].state != "stopped":
                 log.warning("table is no longer selected or no longer there", extra={"table": str(table)})
                 feed.retire(table)
-        self._estimates = {table: self._source.estimate_rows(table) for table in planner.lives}
+        new.estimates |= {table: self._source.estimate_rows(table) for table in planner.lives}
 
     def _stream(
         self,
@@ -309,6 +311,7 @@ class _Run:
                 and feed.settled
                 and feed.durable.contains(target)
                 and not planner.lives
+                and not self._new.deferred
                 and all(load.state != "loading" for load in list(publisher.loads.values()))
             )
             if current or self._stop.is_set():
@@ -326,8 +329,10 @@ class _Run:
             shown = TableStatus(load.state, load.rows, error=load.error)
             if live is not None:
                 shown.rows, shown.chunks_done, shown.chunks_total = live.rows, live.done_chunks(), len(live.chunks)
-                shown.rows_estimate = self._estimates.get(table, 0)
+                shown.rows_estimate = self._new.estimates.get(table, 0)
             tables[table] = shown
+        for table, error in list(feed.refused.items()):
+            tables.setdefault(table, TableStatus("stopped", error=error))
         status.tables = tables
 
 

@@ -150,9 +150,11 @@ class LoadPlanner:
     lives: dict[TableId, LiveLoad] = field(default_factory=dict)
     _generations: dict[TableId, int] = field(default_factory=dict)
     _families: dict[TableId, tuple[TableId, ...]] = field(default_factory=dict)
+    _tied: dict[TableId, TableSchema] = field(default_factory=dict)
     shared: list[SnapshotReader] = field(default_factory=list)  # mode full-load: readers of one moment
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: list[threading.Thread] = field(default_factory=list)
+    _reader: Callable[[], threading.Thread] | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _attempt: int = field(default_factory=time.time_ns)
     _error: BaseException | None = None
@@ -175,7 +177,8 @@ class LoadPlanner:
         a parent's delete that its own chunk already shows would leave children whose chunk does not (rule D7)."""
         if self.source.logs_cascades or not self.streaming:
             return
-        known = {schema.table: schema for schema in schemas}
+        self._tied |= {schema.table: schema for schema in schemas}
+        known = self._tied
         groups: dict[TableId, set[TableId]] = {}
         for table, schema in known.items():
             for key in schema.foreign_keys:
@@ -205,8 +208,10 @@ class LoadPlanner:
             with self._lock:
                 self.lives[table] = live
         else:
+            live.together = table in self._families
             live.restart(bounds, order, feed, self._generations[table])
         feed.buffer.judged = True
+        self._staff()
         return bounds
 
     def bounds_now(self, table: TableId) -> list[list[str]]:
@@ -238,7 +243,7 @@ class LoadPlanner:
 
     # --- start and resume
 
-    def adopt(self, feed: TableFeed, load: TableLoad) -> None:
+    def adopt(self, feed: TableFeed, load: TableLoad, *, announced: bool = True) -> None:
         """Take over a table in load from the state in the log."""
         order = self.source.key_order(feed, load.bounds) if load.bounds else None
         live = LiveLoad(feed, load.bounds, order, feed.schema.table in self._families)
@@ -247,25 +252,30 @@ class LoadPlanner:
                 text = load.snapshots.get(chunk)
                 live.chunks[chunk] = _Chunk("done", None if text is None else self.source.snapshot_from_text(text[0]))
         live.rows = load.rows
+        live.pending_markers = 0 if announced else 1
         feed.buffer.judged = True
-        self.lives[feed.schema.table] = live
+        with self._lock:
+            self.lives[feed.schema.table] = live
 
     def plan(self, feed: TableFeed) -> TableLoad:
-        """Plan a table's first load and take it up."""
+        """Plan a table's first load and take it up. It begins once the table's announcement is in the log."""
         load = TableLoad.fresh(self._bounds(feed.schema))
-        self.adopt(feed, load)
+        self.adopt(feed, load, announced=False)
+        self._staff()
         return load
 
     def start(self, feed: Feed, publisher: Publisher) -> None:
-        chunks = sum(len(live.chunks) for live in self.lives.values())
-        count = len(self.shared) or min(self.readers, max(1, chunks))
+        self._reader = lambda: threading.Thread(target=self._run, args=(feed, publisher), name="load", daemon=True)
         self._shared_since = time.monotonic() if self.shared else 0.0
-        self._threads = [
-            threading.Thread(target=self._run, args=(feed, publisher), name=f"load-{n}", daemon=True)
-            for n in range(count)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._staff(len(self.shared) or 1)
+
+    def _staff(self, fewest: int = 0) -> None:
+        """A thread for each chunk, at most `readers`. Readers of one moment are as many as they are."""
+        with self._lock:
+            chunks = sum(len(live.chunks) for live in self.lives.values()) if self.streaming else 0
+            while self._reader is not None and len(self._threads) < max(fewest, min(self.readers, chunks)):
+                self._threads.append(self._reader())
+                self._threads[-1].start()
 
     def close(self) -> None:
         self._stop.set()

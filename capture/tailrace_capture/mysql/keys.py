@@ -16,7 +16,7 @@ from typing import Any
 import fastavro
 from pymysql.connections import Connection
 
-from tailrace_capture.mysql.connection import ask, literal, quote
+from tailrace_capture.mysql.connection import ask, literal, quote, run
 from tailrace_capture.mysql.select_rows import table_sql
 from tailrace_capture.source import TableFeed, fitting_rows
 from tailrace_schemas.avro import key_schema, millis
@@ -128,7 +128,11 @@ def _beyond(columns: Sequence[Column], bound: Bound, strict: str, last: str) -> 
 
 
 def plan_bounds(connection: Connection[Any], schema: TableSchema, chunk_rows: int) -> list[list[str]]:
-    """Walk the key's index: the key that stands `chunk_rows` after the last bound, until there is none."""
+    """Walk the key's index: the key that stands `chunk_rows` after the last bound, until there is none.
+
+    Raises:
+        pymysql.MySQLError: among others, the table is gone or has other columns by now.
+    """
     if not schema.key or chunk_rows <= 0:
         return []
     columns = schema.key_columns
@@ -138,7 +142,7 @@ def plan_bounds(connection: Connection[Any], schema: TableSchema, chunk_rows: in
     out: list[list[str]] = []
     while True:
         where = condition(columns, out[-1] if out else None, None)
-        found = ask(
+        found = run(
             connection,
             f"SELECT {texts} FROM {table_sql(schema.table)} WHERE {where} ORDER BY {order} LIMIT 1 OFFSET {chunk_rows}",
         )

@@ -45,10 +45,14 @@ _BUSY_OR_GONE = {1146, 1205}  # no such table; lock wait timeout
 
 
 class Layouts:
-    """`side`: an SQL session of the stream's own. `ahead`: reads the log on from where the stream stands."""
+    """`side`: an SQL session of the stream's own. `ahead`: reads the log on from where the stream stands. `storage`:
+    engine of each table, kept up to date."""
 
-    def __init__(self, side: Connection[Any], charsets: Charsets, ahead: Ahead) -> None:
+    def __init__(
+        self, side: Connection[Any], charsets: Charsets, ahead: Ahead, storage: dict[TableId, str] | None = None
+    ) -> None:
         self._side, self._charsets, self._ahead = side, charsets, ahead
+        self._storage = {} if storage is None else storage
         self._named = variable(side, "binlog_row_metadata") == "FULL"
         self._changed: dict[TableId, FilePlace] = {}
         self._behind: dict[TableId, TableSchema | None] = {}
@@ -169,9 +173,21 @@ class Layouts:
             TableStopError: it has a column of a type that is not known.
         """
         found = catalog.read_catalogue(self._side, [table])
+        self._storage.update(found.storage)
         if table in found.refused:
             raise found.refused[table]
         return found.tables.get(table)
+
+    def table_names(self) -> list[TableId]:
+        return catalog.table_names(self._side, None)
+
+    def new_table(self, table: TableId, feed: Feed) -> TableSchema | None:
+        """The description of a table that appeared; None while there is none, or none that can be captured."""
+        try:
+            return self.describe(table)
+        except TableStopError as error:
+            feed.refuse(table, error)
+            return None
 
     def exists(self, table: TableId) -> bool:
         return bool(

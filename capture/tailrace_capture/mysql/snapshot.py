@@ -36,7 +36,7 @@ log = logging.getLogger("tailrace.load")
 
 SLICE_BYTES = 8 << 20
 LOCK_SECONDS = 1
-_MOVED = {1146, 1412, 1054, 1051}  # no such table; definition has changed; unknown column
+MOVED = {1146, 1412, 1054, 1051}  # no such table; definition has changed; unknown column
 
 Coder = Callable[[], rows.RowCoder]
 
@@ -163,7 +163,7 @@ class ChunkReader:
             self._check(table)
             whole = True
         except pymysql.MySQLError as error:
-            if error.args and error.args[0] in _MOVED:
+            if error.args and error.args[0] in MOVED:
                 raise TableMovedError(self._describe(table), UNPROVEN) from error
             raise ours(error, "read a chunk") from error
         except OSError as error:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pymysql
 from pymysql.connections import Connection
 
 from tailrace_capture.feed import Feed
@@ -21,7 +22,7 @@ from tailrace_capture.harm import Harm
 from tailrace_capture.mysql import catalog, errant, history, images, jsonb, keys, preflight, rows
 from tailrace_capture.mysql.ahead import Ahead
 from tailrace_capture.mysql.catalog import Catalogue
-from tailrace_capture.mysql.connection import ask, connect, is_mariadb, quote
+from tailrace_capture.mysql.connection import ask, classified, connect, is_mariadb, quote
 from tailrace_capture.mysql.headroom import binlog_harm
 from tailrace_capture.mysql.held import Held
 from tailrace_capture.mysql.layouts import UNPROVEN, Layouts, binlog_status, log_end
@@ -29,7 +30,7 @@ from tailrace_capture.mysql.native import Charsets
 from tailrace_capture.mysql.progress import BinlogPosition, BinlogSnapshot, Progress, binlog_position, reading_start
 from tailrace_capture.mysql.protocol import DumpClient
 from tailrace_capture.mysql.setback import SetBack
-from tailrace_capture.mysql.snapshot import ChunkReader
+from tailrace_capture.mysql.snapshot import MOVED, ChunkReader
 from tailrace_capture.mysql.stream import Stream
 from tailrace_capture.mysql.xa import find_prepared
 from tailrace_capture.source import KeyOrder, Resume, Snapshot, SnapshotReader, TableFeed
@@ -243,12 +244,14 @@ class MySqlSource:
         side = self._connect()
         try:
             preflight.refuse_taken_server_id(side, self._settings.server_id)
-            layouts = Layouts(side, self._known_charsets(), self._ahead())
+            layouts = Layouts(side, self._known_charsets(), self._ahead(), self._storage)
             client = DumpClient(self._connect, self._settings.server_id)
             try:
                 self._start(client, position)
                 progress, end = Progress.at(position), log_end(side)
-                self._stream = Stream(client, feed, progress, layouts, self._head(), end, self._look_back)
+                self._stream = Stream(
+                    client, feed, progress, layouts, self._head(), end, self._look_back, self._settings.selects
+                )
                 self._stream.run()
             finally:
                 client.close()
@@ -365,8 +368,13 @@ class MySqlSource:
         return find_prepared(lambda: self._side_dump(until_end=True), files, xid)
 
     def plan(self, table: TableSchema, chunk_rows: int) -> list[list[str]]:
-        with self._lock:
-            return keys.plan_bounds(self.sql, table, chunk_rows)
+        with self._lock, classified("plan a load"):
+            try:
+                return keys.plan_bounds(self.sql, table, chunk_rows)
+            except pymysql.MySQLError as error:
+                if error.args and error.args[0] in MOVED:
+                    return []  # altered or gone by now: its reader says so
+                raise
 
     def key_order(self, table: TableFeed, bounds: list[list[str]]) -> KeyOrder:
         return keys.key_order(self._connect, table, bounds)

@@ -30,6 +30,7 @@ from tailrace_schemas.table import TableId
 POLL_SECONDS = 0.005
 SILENCE_SECONDS = 60.0
 HOLD_BYTES = 64 << 20  # a transaction this big is handed on before its end is there
+NEW_TABLES_SECONDS = 5.0
 log = logging.getLogger("tailrace.capture")
 
 
@@ -53,7 +54,7 @@ class Group:
 
 class Stream:
     """One run of a stream over one dump connection. `log_end`: the end of the log when the run began; `look_back`: the
-    rows of an XA transaction prepared before."""
+    rows of an XA transaction prepared before; `selects`: the pipeline's selection."""
 
     def __init__(
         self,
@@ -64,7 +65,10 @@ class Stream:
         head: bytes,
         log_end: FilePlace,
         look_back: Callable[[bytes], Held | None],
+        selects: Callable[[TableId], bool] = lambda _table: False,
     ) -> None:
+        self._selects = selects
+        self._looked_at = time.monotonic()
         self._client, self._feed, self._progress, self._layouts = client, feed, progress, layouts
         self._log_end, self._look_back = log_end, look_back
         self._coder = rows.RowCoder(head, self._lookup, self._decide, jsonb.to_text, jsonb.patch)
@@ -284,6 +288,7 @@ class Stream:
         self._progress.add(group.gtid, end)
         self._feed.commit(self._progress.position())
         self._layouts.settle(self._feed, end)
+        self._look()
 
     @staticmethod
     def _act(group: Group) -> None:
@@ -440,6 +445,7 @@ class Stream:
             self._progress.move(place)
             self._layouts.settle(self._feed, place)
             self._feed.idle(self._progress.position())
+            self._look()
 
     # --- statements
 
@@ -501,6 +507,7 @@ class Stream:
             case "create":
                 for table in captured if statement.replace else []:
                     group.statements.append(partial(self._feed.truncate, table, _place(group)))
+                group.statements.append(partial(self._appeared, statement.tables[0]))
             case "alter":
                 self._layouts.altered(captured, text, self._feed)
             case "reload":
@@ -512,6 +519,25 @@ class Stream:
                 self._unclear("a statement that may change any table")
             case _:
                 pass
+
+    def _look(self) -> None:
+        """Between two groups, every few seconds: tables that no statement told of, or one that came too early."""
+        if time.monotonic() - self._looked_at < NEW_TABLES_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        for table in self._layouts.table_names():
+            self._appeared(table)
+
+    def _appeared(self, table: TableId) -> None:
+        """A table that has this name now is taken up, if it is selected and new. One that the catalogue does not show
+        was dropped since, or its statement came before its commit: looked for later."""
+        feed = self._feed
+        if not self._selects(table) or not feed.wants(table):
+            return
+        schema = self._layouts.new_table(table, feed)
+        if schema is not None:
+            feed.take_up(schema, "")
+            self._coder.forget_tables()
 
     def _dropped(self, table: TableId, place: dict[str, object]) -> None:
         """Dropped, and made again by now: empty from here on. Else it is gone."""
@@ -528,6 +554,8 @@ class Stream:
                 group.statements.append(partial(self._replaced, table))
             elif table in olds:
                 group.statements.append(partial(self._dropped, table, _place(group)))
+        for table in news:
+            group.statements.append(partial(self._appeared, table))
 
     def _replaced(self, table: TableId) -> None:
         """Another table has taken this name."""

@@ -35,6 +35,11 @@ def findings(
     return out
 
 
+def harmful(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding]:
+    """Why tables that appear while capture runs may not be published or cannot be read."""
+    return [f for f in _tables(connection, tables) if f.code == "REPLICA_IDENTITY"] + _readable(connection, tables)
+
+
 def _one(connection: Rows, query: str, *parameters: object) -> object:
     row = connection.execute(query.encode(), parameters).fetchone()
     return None if row is None else row[0]

@@ -22,7 +22,8 @@ log = logging.getLogger("tailrace.capture")
 
 class Relations:
     """`described`: the tables in the catalogue as they were read last, None for one that is gone; `ignored`: oids whose
-    changes are not captured. `await_visible` returns when the catalogue shows what the transaction being read did."""
+    changes are not captured, each with its last Relation message. `await_visible` returns when the catalogue shows what
+    the transaction being read did."""
 
     def __init__(
         self,
@@ -34,21 +35,33 @@ class Relations:
     ) -> None:
         self._side, self._feed, self._codec, self._described = side, feed, codec, described
         self._await_visible = await_visible
-        self.ignored: set[int] = set()
+        self.ignored: dict[int, bytes] = {}
         self._met: set[int] = set()
         self._seen: list[Described] = []
         self._seen_until = 0
 
-    def ignore(self, oid: int) -> None:
-        self.ignored.add(oid)
+    def ignore(self, oid: int, message: bytes = b"") -> None:
+        self.ignored[oid] = message or self.ignored.get(oid, b"")
         self._codec.plans.pop(signed(oid), None)
+
+    def lost(self, table: TableId) -> None:
+        """The table is captured no more."""
+        known = self._described.get(table)
+        if known is not None:
+            self.ignore(known.oid)
+
+    def met(self, oid: int) -> None:
+        """The table is captured from now on. The server does not describe it again if it has done so."""
+        message = self.ignored.pop(oid, b"")
+        if message:
+            self.relation(message, 0)
 
     def relation(self, m: bytes, at: int) -> None:
         """Take in the Relation message at `at`."""
         oid, table, flagged, signature = parse_relation(m, at)
         feed = self._feed.tables.get(table)
         if feed is None or table not in self._described:
-            self.ignore(oid)
+            self.ignore(oid, m[at:])
             return
         known = self._described[table]
         again = oid in self._met
@@ -66,7 +79,7 @@ class Relations:
             fitting = self._fitting(feed, known, shape)
         except TableStopError as error:
             self._feed.stop_table(table, error)
-            self.ignore(oid)
+            self.ignore(oid, m[at:])
             return
         self._codec.plans[signed(oid)] = build_plan(fitting)
 

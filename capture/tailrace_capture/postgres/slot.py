@@ -66,6 +66,40 @@ def make_publication(connection: Rows, name: str, tables: Iterable[TableId]) -> 
         ) from error
 
 
+def add_table(connection: Rows, name: str, table: TableId) -> None:
+    """Add a table that appeared while the stream runs; nothing where it is published already.
+
+    Raises:
+        StopError: the publication is not ours (code PRIVILEGE), gone, or filters the table (PUBLICATION_CHANGED).
+    """
+    there = members(connection, name)
+    if there is None:
+        return
+    if table in there:
+        _check_filters(connection, name, {table})
+        return
+    statement = sql.SQL("ALTER PUBLICATION {} ADD TABLE {}").format(sql.Identifier(name), sql.Identifier(*table))
+    try:
+        connection.execute(statement)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject) as error:
+        raise StopError(
+            f"{table} cannot be added to publication {name}",
+            code="PRIVILEGE",
+            detail=str(error).splitlines()[0],
+            hint=f"as owner of both: {statement.as_string(connection)}",
+            table=table,
+        ) from error
+
+
+def renew_publication(connection: Rows, name: str) -> None:
+    """Rule B4, once transactions have ended that wrote to tables before they joined: while it decodes such a one, a
+    server notes that the table is not published, and releases before 14.18, 15.13, 16.9 and 17.5 keep to that note.
+    Any change of the publication ends it. Where it is not ours, nothing has joined by us."""
+    statement = sql.SQL("ALTER PUBLICATION {} SET (publish_via_partition_root = true)").format(sql.Identifier(name))
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject):
+        connection.execute(statement)
+
+
 def members(connection: Rows, name: str) -> dict[TableId, int] | None:
     """Tables of the publication, each with the oid of its membership (another one after it was dropped and added
     again); None for a publication of all tables, nothing for one that is gone."""

@@ -14,6 +14,7 @@ from tailrace_capture.feed import Feed
 from tailrace_capture.harm import Harm
 from tailrace_capture.postgres import catalog, identity, preflight, slot, snapshot
 from tailrace_capture.postgres.catalog import Described, Rows
+from tailrace_capture.postgres.publication import Publication
 from tailrace_capture.postgres.replication import ReplicationStream, connect, unavailable
 from tailrace_capture.postgres.stream import Stream
 from tailrace_capture.postgres.visibility import PgSnapshot
@@ -263,7 +264,7 @@ class PostgresSource:
     def stream(self, feed: Feed, resume: Resume) -> None:
         settings = self._settings
         assert isinstance(resume.position, LsnPosition)
-        self._barrier = self._lock_holders()
+        self._barrier = self._lock_holders([d.oid for d in self._described.values() if d is not None])
         connection = self._temporary or self._replicate()
         self._temporary, self._streamed = None, True
         try:
@@ -273,7 +274,8 @@ class PostgresSource:
                 self._stream = Stream(
                     connection, side, feed, self._described, self.head(), settings.spool, settings.whole_images
                 )
-                self._stream.watch_publication(settings.publication)
+                watch = Publication(side, feed, self._described, settings.publication, settings.selects, self._added)
+                self._stream.watch(watch)
                 self._stream.run(resume.position)
             finally:
                 side.close()
@@ -286,10 +288,14 @@ class PostgresSource:
 
     # --- the load
 
-    def _lock_holders(self) -> set[str]:
+    def _added(self, oids: list[int]) -> None:
+        """Tables have joined the publication: rule B4 for them. In the stream's thread."""
+        assert self._barrier is not None
+        self._barrier = self._barrier | self._lock_holders(oids)
+
+    def _lock_holders(self, oids: list[int]) -> set[str]:
         """Rule B4: virtual transactions that may have written to a table before it was published, or whose commit the
         stream may have passed before this process began."""
-        oids = [described.oid for described in self._described.values() if described is not None]
         with self._connect("barrier") as connection:
             rows = connection.execute(
                 "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND granted"
@@ -305,11 +311,19 @@ class PostgresSource:
         assert isinstance(snapshot, PgSnapshot)
         if self._stream is None or self._barrier is None:
             return False
-        if self._barrier:
-            rows = self._stream.locks_still_held(self._barrier)
-            self._barrier = rows
-            return False
+        with self._lock:
+            if self._barrier:
+                self._wait_for_holders(self._stream)
+                return False
         return self._stream.accepts(snapshot)
+
+    def _wait_for_holders(self, stream: Stream) -> None:
+        assert self._barrier is not None
+        left = stream.locks_still_held(self._barrier)
+        if not left:
+            with self._connect("barrier") as connection:
+                slot.renew_publication(connection, self._settings.publication)
+        self._barrier = left
 
     def reader(self) -> SnapshotReader:
         return snapshot.PgReader(self._connect("load"), self.head())
@@ -323,8 +337,8 @@ class PostgresSource:
         with self._lock:
             try:
                 return snapshot.plan_bounds(self.sql, table, chunk_rows)
-            except psycopg.errors.UndefinedTable:
-                return []
+            except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+                return []  # altered or gone by now: its reader says so
             except psycopg.OperationalError as error:
                 raise unavailable(error) from error
 

@@ -6,7 +6,6 @@ xid. Big transactions that the server streams before their commit wait in the sp
 
 from __future__ import annotations
 
-import functools
 import struct
 import time
 from pathlib import Path
@@ -14,10 +13,11 @@ from pathlib import Path
 from psycopg import sql
 
 from tailrace_capture.feed import Feed
-from tailrace_capture.postgres import pgoutput, slot
+from tailrace_capture.postgres import pgoutput
 from tailrace_capture.postgres.catalog import Described, Rows
 from tailrace_capture.postgres.complete import complete_change
 from tailrace_capture.postgres.pgoutput import Codec
+from tailrace_capture.postgres.publication import Publication
 from tailrace_capture.postgres.relations import Relations, signed
 from tailrace_capture.postgres.replication import POSTGRES_EPOCH_MICROS, ReplicationStream
 from tailrace_capture.postgres.spool import Spool
@@ -76,8 +76,7 @@ class Stream:
         self._at = 0
         self._checked_at = time.monotonic()
         self._look_pause = LOOK_SECONDS
-        self._publication = ""
-        self._members: dict[TableId, int] | None = None
+        self._publication: Publication | None = None
 
     def run(self, position: LsnPosition) -> None:
         feed, codec, connection = self._feed, self._codec, self._connection
@@ -85,6 +84,8 @@ class Stream:
         feed.keepalive = self._keepalive
         self._relations.look()
         self._relations.settle(self._at)
+        if self._publication is not None:
+            self._publication.look()
         try:
             while not feed.stopping:
                 self._keepalive()
@@ -103,29 +104,10 @@ class Stream:
         finally:
             self._spool.close()
 
-    # --- the publication
-
-    def watch_publication(self, name: str) -> None:
-        """Before `run`: remember who is in the publication, to notice when somebody else changes that."""
-        self._publication = name
-        self._members = slot.members(self._side, name)
-
-    def _check_publication(self) -> None:
-        """A table that has left the publication, even for a moment, has a hole in its stream."""
-        now = slot.members(self._side, self._publication)
-        if now is None or self._members is None:
-            return
-        for table in list(self._feed.tables):
-            if table in self._members and now.get(table) != self._members[table]:
-                hint = "start again: the table is added to the publication and loaded anew"
-                error = TableStopError(
-                    "its changes were not published",
-                    code="PUBLICATION_CHANGED",
-                    hint=hint,
-                    table=table,
-                    detail=f"somebody has taken it out of publication {self._publication}",
-                )
-                self._feed.request(functools.partial(self._feed.stop_table, table, error))
+    def watch(self, publication: Publication) -> None:
+        """Before `run`: notice tables that leave the publication, and those that appear."""
+        self._publication = publication
+        publication.met, publication.lost = self._relations.met, self._relations.lost
 
     # --- keep-alive and acknowledgement
 
@@ -140,7 +122,8 @@ class Stream:
             self._feedback_at = now
             self._connection.feedback(self._durable())
             if now - self._checked_at >= self._look_pause:
-                self._check_publication()
+                if self._publication is not None:
+                    self._publication.look()
                 if not self._in_transaction:
                     self._relations.look()
                 self._checked_at = time.monotonic()

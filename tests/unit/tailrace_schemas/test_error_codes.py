@@ -22,6 +22,8 @@ PASSED_ON = {
     "capture/tailrace_capture/mysql/preflight.py: code",
     "capture/tailrace_capture/mysql/preflight.py: error.code",
     "capture/tailrace_capture/mysql/source.py: error.code",
+    "capture/tailrace_capture/postgres/publication.py: error.code",
+    "capture/tailrace_capture/postgres/publication.py: finding.code",
     "capture/tailrace_capture/publish.py: error.code",
     "sinks/tailrace_sinks/key_rules.py: code",
     "sinks/tailrace_sinks/key_rules.py: finding.code",
