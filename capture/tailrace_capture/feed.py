@@ -128,9 +128,9 @@ class Feed:
             self._count_again(error)
         error.position = error.position or str(self._at)
         self._mark("stopped", feed, dict(stop_note(error)))
-        (self.gone.add if error.code == "TABLE_DROPPED" else self.gone.discard)(table)
         self._register.stop(table)
         self._planner.stop(table)
+        (self.gone.add if error.code == "TABLE_DROPPED" else self.gone.discard)(table)
         log.error("table stopped: %s", error, extra={"table": str(table)})
         self.wake()
 

@@ -2,7 +2,7 @@
 
 A table is announced, and then loaded like any other: changes that come before a chunk of it has a snapshot are dropped
 (rule B1), and no snapshot is taken before the announcement is in the log. So rows written before it was noticed come by
-its load. The selection is frozen while a half published transaction may come again (rule A2).
+its load. While a half published transaction may come again none is taken up: its events are counted (rule A2).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ GONE = frozenset({"TABLE_DROPPED", "TABLE_GONE"})  # stops that end when the tab
 
 @dataclass(slots=True)
 class NewTables:
-    """`loads`: new tables are loaded; else (mode cdc) their changes are captured from here on. `deferred`: tables that
-    were there at the start and wait until a half published transaction is over."""
+    """`loads`: new tables are loaded; else (mode cdc) their changes are captured from here on. `estimates`: rows of the
+    tables in load, as the server reckons."""
 
     feed: Feed
     register: TableRegister
@@ -36,7 +36,6 @@ class NewTables:
     loads: bool
     estimate: Callable[[TableId], int]
     estimates: dict[TableId, int] = field(default_factory=dict)
-    deferred: set[TableId] = field(default_factory=set)
     _known: set[TableId] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -55,7 +54,6 @@ class NewTables:
         that is still to be written (rule B13)."""
         table = schema.table
         self._known.add(table)
-        self.deferred.discard(table)
         table_feed = self.register.describe(schema, layout)
         load = self.planner.plan(table_feed) if self.loads else TableLoad("streaming")
         self.feed.announce(table_feed, load)

@@ -207,9 +207,7 @@ class _Run:
                 continue
             in_slices = not schema.key or len(planner.together(table)) > 1
             if known is None:
-                if feed.pending_open is not None:
-                    new.deferred.add(table)
-                elif new.add(schema, self._source.layout(table)):
+                if new.add(schema, self._source.layout(table)):
                     again.append(table)
                 continue
             # As the log knows it: what has become of it since is found in the stream, at its place.
@@ -311,7 +309,6 @@ class _Run:
                 and feed.settled
                 and feed.durable.contains(target)
                 and not planner.lives
-                and not self._new.deferred
                 and all(load.state != "loading" for load in list(publisher.loads.values()))
             )
             if current or self._stop.is_set():
