@@ -238,10 +238,10 @@ class SinkReport:
 
     def _note_changes(self, position: str) -> None:
         with self._status.lock:
-            ddls = {str(table): counts.last_ddl for table, counts in self._status.tables.items() if counts.last_ddl}
-        for name, ddl in ddls.items():
-            if self._changes.get(name, {}).get("ddl") != ddl:
-                self._changes[name] = {"ddl": ddl, "action": "applied", "position": position}
+            last = {str(t): (counts.last_ddl, counts.last_action) for t, counts in self._status.tables.items()}
+        for name, (ddl, action) in last.items():
+            if ddl and self._changes.get(name, {}).get("ddl") != ddl:
+                self._changes[name] = {"ddl": ddl, "action": action, "position": position}
 
 
 def _sum(now: dict[str, Any], before: dict[str, Any]) -> dict[str, int]:

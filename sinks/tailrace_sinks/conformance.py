@@ -561,6 +561,21 @@ def any_change_stops_where_asked_for(world: World) -> None:
     world.apply()
 
 
+def what_the_target_refuses_is_left_out_and_named_where_unsafe_is_ignored(world: World) -> None:
+    world.config = replace(world.config, schema_changes="ignore-unsafe")
+    world.sink = world.harness.sink(world.config)
+    t, s = world.table("t"), world.stream
+    s.insert(t, **row(1))
+    s.commit()
+    columns = [column("name", INT32, "integer") if c.name == "name" else c for c in t.columns]
+    s.schema_change(table("t", *columns, engine=world.engine, schema=world.harness.schema))
+    s.commit()
+    world.apply()
+    assert world.rows(t) == [(1, 0, "n")]
+    counts = world.status.tables[t.table]
+    assert (counts.last_action, "name" in counts.last_ddl) == ("left out", True)
+
+
 def a_widened_type_is_widened(world: World) -> None:
     t, s = world.table("t"), world.stream
     s.insert(t, **row(1, 5))
@@ -828,6 +843,7 @@ CASES: list[Callable[[World], None]] = [
     what_may_be_a_rename_or_not_stops_with_both_statements,
     what_may_be_a_rename_keeps_both_columns_where_unsafe_is_ignored,
     any_change_stops_where_asked_for,
+    what_the_target_refuses_is_left_out_and_named_where_unsafe_is_ignored,
     a_widened_type_is_widened,
     a_target_table_that_lacks_a_column_stops_with_the_statement,
     the_same_batch_twice_equals_once,

@@ -57,7 +57,7 @@ from tailrace_sinks.plan import MYSQL_SQL
 from tailrace_sinks.progress import Held, Move, Place, whole
 from tailrace_sinks.rows import Part
 from tailrace_sinks.schema_stops import ambiguous_stop, schema_stop
-from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig
+from tailrace_sinks.sink import Applied, DdlAction, Progress, Rows, Sink, SinkBatch, SinkConfig
 
 T = TypeVar("T")
 log_ = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class MySqlSink(BatchApply[Session]):
         self._applies: dict[TableSchema, TableApply] = {}
         self._renamed: dict[TableId, dict[str, str]] = {}
         self._ready: set[TableSchema] = set()
-        self._ran: list[tuple[TableId, str]] = []
+        self._ran: list[tuple[TableId, str, DdlAction]] = []
         self._stages = 0
         self._careful = False
 
@@ -258,9 +258,8 @@ class MySqlSink(BatchApply[Session]):
         except BaseException:
             self.close()
             raise
-        for table, statement in self._ran:
-            counts = applied.table(table)
-            counts.ddls, counts.last_ddl = counts.ddls + 1, statement
+        for table, statement, action in self._ran:
+            applied.table(table).changed(statement, action)
         return applied
 
     def _failed(self, error: pymysql.MySQLError) -> TailraceError:
@@ -447,10 +446,11 @@ class MySqlSink(BatchApply[Session]):
             if self._config.schema_changes != "ignore-unsafe":
                 detail = f"the target refuses the change, error {number_of(error)}"
                 raise schema_stop(target, [statement], detail) from error
+            self._ran.append((source, statement, "left out"))
             log_.warning("schema change left out", extra={"table": str(target), "ddl": statement})
         else:
             failpoint("sink.ddl")
-            self._ran.append((source, statement))
+            self._ran.append((source, statement, "applied"))
             log_.info("schema changed", extra={"table": str(target), "ddl": statement})
 
     @staticmethod

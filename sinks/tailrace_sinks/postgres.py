@@ -55,7 +55,7 @@ from tailrace_sinks.postgres_progress import ProgressTables, forget, progress_ta
 from tailrace_sinks.progress import Held, Move, Place, whole
 from tailrace_sinks.rows import Part
 from tailrace_sinks.schema_stops import ambiguous_stop, schema_stop
-from tailrace_sinks.sink import Applied, Progress, Rows, Sink, SinkBatch, SinkConfig
+from tailrace_sinks.sink import Applied, DdlAction, Progress, Rows, Sink, SinkBatch, SinkConfig
 
 T = TypeVar("T")
 log_ = logging.getLogger(__name__)
@@ -372,9 +372,8 @@ class PostgresSink(BatchApply[Connection]):
         elif marker.kind == "schema":
             schema = batch.schema(marker.data["value_schema_id"])
             done = self._change_schema(connection, schema, marker.data.get("renamed"), marker.data.get("defaults"))
-            counts = applied.table(source)
-            counts.ddls += len(done)
-            counts.last_ddl = done[-1] if done else counts.last_ddl
+            for statement, action in done:
+                applied.table(source).changed(statement, action)
         elif marker.kind == "stopped":
             self._parked.give_up(connection, source)
         else:
@@ -408,8 +407,9 @@ class PostgresSink(BatchApply[Connection]):
         schema: TableSchema,
         renamed: dict[str, str] | None,
         defaults: dict[str, str] | None,
-    ) -> list[str]:
-        """Create the table, or bring it from the description last applied to `schema`; the statements that ran."""
+    ) -> list[tuple[str, DdlAction]]:
+        """Create the table, or bring it from the description last applied to `schema`; the statements, and what became
+        of each."""
         refuse_actions(schema, self._config)
         if self._config.consistency == "key":
             refuse(source_findings(schema))
@@ -423,14 +423,13 @@ class PostgresSink(BatchApply[Connection]):
             statements = self._alterations(connection, found, known, schema, renamed, defaults)
             if (parked := self._parked.found(connection, schema.table)) is not None:
                 statements += self._alterations(connection, parked, known, schema, renamed, defaults)
-        for statement in statements:
-            self._run_ddl(connection, target, statement)
+        done = [(statement, self._run_ddl(connection, target, statement)) for statement in statements]
         self._fitting(connection, schema)
         self._tables.describe(connection, schema)
         self._described[schema.table] = schema
         if statements:
             self._applies = {s: a for s, a in self._applies.items() if s.table != schema.table}
-        return statements
+        return done
 
     def _creation(self, connection: Connection, schema: TableSchema, target: TableId) -> list[str]:
         out = []
@@ -470,7 +469,7 @@ class PostgresSink(BatchApply[Connection]):
             raise schema_stop(found.table, statements, "schema_changes is stop")
         return statements
 
-    def _run_ddl(self, connection: Connection, target: TableId, statement: str) -> None:
+    def _run_ddl(self, connection: Connection, target: TableId, statement: str) -> DdlAction:
         """
         Raises:
             TableStopError: the target refuses it (a view depends on the column, a value has no cast …).
@@ -487,9 +486,10 @@ class PostgresSink(BatchApply[Connection]):
                 detail = f"the target refuses the change, SQLSTATE {error.sqlstate}"
                 raise schema_stop(target, [statement], detail) from error
             log_.warning("schema change left out", extra={"table": str(target), "ddl": statement})
-        else:
-            failpoint("sink.ddl")
-            log_.info("schema changed", extra={"table": str(target), "ddl": statement})
+            return "left out"
+        failpoint("sink.ddl")
+        log_.info("schema changed", extra={"table": str(target), "ddl": statement})
+        return "applied"
 
     def _fitting(self, connection: Connection, schema: TableSchema) -> TargetTable:
         """

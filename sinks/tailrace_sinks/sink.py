@@ -163,9 +163,13 @@ class SinkBatch(Protocol):
         """
 
 
+DdlAction = Literal["applied", "left out"]
+
+
 @dataclass(slots=True)
 class TableCounts:
-    """Events of one table: `loaded` from snapshot chunks, the others from the stream."""
+    """Events of one table: `loaded` from snapshot chunks, the others from the stream. `last_ddl` was `applied` or, by
+    `schema_changes: ignore-unsafe`, `left out`: `last_action`."""
 
     loaded: int = 0
     inserts: int = 0
@@ -173,6 +177,12 @@ class TableCounts:
     deletes: int = 0
     ddls: int = 0
     last_ddl: str = ""
+    last_action: DdlAction = "applied"
+
+    def changed(self, statement: str, action: DdlAction) -> None:
+        """A statement of a schema change."""
+        self.ddls += action == "applied"
+        self.last_ddl, self.last_action = statement, action
 
     def count(self, op: int) -> None:
         """One event, by the letter of its operation."""
@@ -192,7 +202,8 @@ class TableCounts:
         self.updates += other.updates
         self.deletes += other.deletes
         self.ddls += other.ddls
-        self.last_ddl = other.last_ddl or self.last_ddl
+        if other.last_ddl:
+            self.last_ddl, self.last_action = other.last_ddl, other.last_action
 
 
 @dataclass(slots=True)
