@@ -79,6 +79,7 @@ def _open_postgres(settings: PipelineSettings, state: StateFolder, log_id: str, 
         whole_images=isinstance(settings.log, KafkaLogUrl) and not settings.allow_partial_images,
         owner=log_id,
         temporary=temporary,
+        ddl_trigger="off" if temporary else source.ddl_trigger,
         spool=state.spool,
     )
     return cast("Source", module.open_source(wanted))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fastavro
 
@@ -25,12 +25,16 @@ from tailrace_schemas.uri import parse_database_url
 Event = dict[str, Any]
 
 
-def postgres_source(url: str, spool: Path, tables: tuple[str, ...] = (), owner: str = "") -> PostgresSource:
+def postgres_source(
+    url: str, spool: Path, tables: tuple[str, ...] = (), owner: str = "", ddl_trigger: Literal["on", "off"] = "off"
+) -> PostgresSource:
     """Slot and publication are named after the database, since a slot's name is the whole server's."""
     selection = TableSelection.parse("postgresql", tables)
     where = parse_database_url(url)
     name = f"tailrace_{where.database}"
-    settings = PostgresSettings(where, name, name, "t", selection.selects, spool=spool, owner=owner)
+    settings = PostgresSettings(
+        where, name, name, "t", selection.selects, spool=spool, owner=owner, ddl_trigger=ddl_trigger
+    )
     return PostgresSource(settings)
 
 

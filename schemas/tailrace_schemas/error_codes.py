@@ -247,6 +247,14 @@ _CHECKS = (
         "`SET GLOBAL binlog_format = ROW`; sessions that are open keep the old value.",
     ),
     ErrorCode(
+        "DDL_TRIGGER",
+        (_CHECK,),
+        "The role may not make the event trigger that tells of DDL in order at a Postgres source; without it column "
+        "changes are followed by looks at the catalogue, and where these leave a doubt the table is loaded again.",
+        "As superuser in the source database: `python -m tailrace_capture.postgres.ddl_trigger <slot> | psql -1 -f -`; "
+        "or `ddl_trigger: off`",
+    ),
+    ErrorCode(
         "ENCODING",
         (_CHECK, _TABLE, _STOP),
         "The source database is not UTF8: text that its server cannot give as UTF-8 stops its table while that is "

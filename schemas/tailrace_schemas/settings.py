@@ -225,7 +225,8 @@ class SnapshotSteps(_Model):
 
 
 class SourceSettings(_Model):
-    """`slot` and `publication` are Postgres', `server_id` is MySQL's and MariaDB's; empty and 0 mean the default."""
+    """`slot`, `publication` and `ddl_trigger` are Postgres', `server_id` is MySQL's and MariaDB's; empty and 0 mean the
+    default."""
 
     url: Url
     tables: tuple[Pattern, ...] = Field(
@@ -233,6 +234,10 @@ class SourceSettings(_Model):
     )
     slot: str = Field(default="", description="replication slot; default tailrace_<name>")
     publication: str = Field(default="", description="default tailrace_<name>")
+    ddl_trigger: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Postgres: an event trigger tells of DDL; auto: where the role may make it, or it is there",
+    )
     server_id: int = Field(default=0, ge=0, lt=2**32, description="our id as a replica; default from name and host")
     heartbeat_seconds: int = Field(default=10, ge=1, le=3600)
     max_wal_kept: WalSteps = Field(default=WalSteps(), description="WAL kept by the slot: bytes, or a text: 10 GB")

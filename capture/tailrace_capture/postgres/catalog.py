@@ -7,9 +7,9 @@ The mapping is documented in TYPES.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -44,6 +44,8 @@ _KINDS: dict[str, Kind] = {
     "uuid": "uuid",
 }
 _WITH_FRACTION: dict[str, Kind] = {"time": "time", "timestamp": "timestamp", "timestamptz": "timestamp_tz"}
+Subject = Literal["attributes", "keys", "foreign", "files", "numbers", "missing"]
+CatalogueRows = Mapping[Subject, Sequence[Sequence[Any]]]
 MONEY = LogicalType("decimal", precision=19, scale=2)
 
 
@@ -99,7 +101,7 @@ SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attnotnull,
             (SELECT datcollate IN ('C', 'POSIX') FROM pg_database WHERE datname = current_database())) THEN 'C'
        ELSE l.collname END
 FROM pg_attribute a LEFT JOIN pg_collation l ON l.oid = a.attcollation
-WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WHERE a.attrelid = ANY(%(oids)s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 ORDER BY a.attrelid, a.attnum
 """
 
@@ -132,7 +134,7 @@ FROM pg_index i
 JOIN pg_class c ON c.oid = i.indrelid
 JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) ON k.n <= i.indnkeyatts
 LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-WHERE i.indrelid = ANY(%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+WHERE i.indrelid = ANY(%(oids)s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indrelid, i.indexrelid, i.indisprimary, i.indisreplident, c.relreplident
 HAVING bool_and(a.attnotnull AND a.attgenerated = '')
 ORDER BY i.indrelid, (c.relreplident = 'i' AND i.indisreplident) DESC, i.indisprimary DESC, i.indexrelid
@@ -145,7 +147,7 @@ SELECT f.conrelid, f.conname, pn.nspname, p.relname, f.confdeltype, f.confupdtyp
   (SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(f.confkey) WITH ORDINALITY k(attnum, n)
    JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum)
 FROM pg_constraint f JOIN pg_class p ON p.oid = f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
-WHERE f.contype = 'f' AND f.conrelid = ANY(%s) AND f.conparentid = 0 ORDER BY f.conrelid, f.conname
+WHERE f.contype = 'f' AND f.conrelid = ANY(%(oids)s) AND f.conparentid = 0 ORDER BY f.conrelid, f.conname
 """
 _ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
@@ -191,8 +193,14 @@ GROUP BY 1, 2 HAVING bool_or(atthasmissing)
 """
 )
 
+# What describes tables, by subject; each query's one parameter is their oids.
+QUERIES: dict[Subject, LiteralString] = {
+    "attributes": _ATTRIBUTES, "keys": _KEYS, "foreign": _FOREIGN_KEYS,
+    "files": _FILES, "numbers": _NUMBERS, "missing": _MISSING,
+}  # fmt: skip
+
 # Ordinary tables and partition roots; a partition is published under its root's name.
-_TABLES = """
+TABLES = """
 SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'tailrace') AND n.nspname !~ '^pg_temp'
@@ -222,29 +230,40 @@ def type_sql(native: str) -> sql.SQL:
 
 def all_tables(connection: Rows) -> list[tuple[int, TableId]]:
     """Oid and name of every table of the database that can be captured."""
-    return [(oid, TableId(schema, name)) for oid, schema, name in connection.execute(_TABLES)]
+    return [(oid, TableId(schema, name)) for oid, schema, name in connection.execute(TABLES)]
 
 
 def describe(connection: Rows, tables: Iterable[tuple[int, TableId]]) -> list[Described]:
     """Descriptions of the tables that still exist, in the given order."""
     wanted = dict(tables)
-    oids = list(wanted)
+    words = {"oids": list(wanted)}
+    rows: CatalogueRows = {about: connection.execute(query, words).fetchall() for about, query in QUERIES.items()}
+    return described(connection, wanted, rows)
+
+
+def described(connection: Rows, wanted: Mapping[int, TableId], rows: CatalogueRows) -> list[Described]:
+    """As `describe`, by the rows that its queries gave somewhere; types are looked up now.
+
+    Raises:
+        TableStopError: a type no longer exists.
+    """
     attributes: dict[int, list[tuple[str, int, int, bool, str | None]]] = {}
-    for oid, *attribute in connection.execute(_ATTRIBUTES, (oids,)):
+    for oid, *attribute in rows["attributes"]:
         attributes.setdefault(oid, []).append((attribute[0], attribute[1], attribute[2], attribute[3], attribute[4]))
     natives = native_types(connection, [(a[1], a[2]) for columns in attributes.values() for a in columns])
     keys: dict[int, list[tuple[str, ...]]] = {}
-    for oid, names in connection.execute(_KEYS, (oids,)):
+    for oid, names in rows["keys"]:
         keys.setdefault(oid, []).append(tuple(names))
-    looks = layouts(connection, oids)
+    looks = _layouts(rows)
     foreign: dict[int, list[ForeignKey]] = {}
-    for row in connection.execute(_FOREIGN_KEYS, (oids,)):
+    for row in rows["foreign"]:
         foreign.setdefault(row[0], []).append(_foreign_key(row))
     out = []
     for oid, table in wanted.items():
         if oid not in attributes or oid not in looks:
             continue
         ranked = keys.get(oid, [])
+        _require_types(table, attributes[oid], natives)
         columns = tuple(
             Column(
                 name,
@@ -268,15 +287,43 @@ def describe(connection: Rows, tables: Iterable[tuple[int, TableId]]) -> list[De
     return out
 
 
+def _require_types(
+    table: TableId,
+    attributes: list[tuple[str, int, int, bool, str | None]],
+    natives: Mapping[tuple[int, int], object],
+) -> None:
+    for name, type_oid, typmod, *_ in attributes:
+        if (type_oid, typmod) not in natives:
+            raise type_gone(table, name, type_oid)
+
+
+def type_gone(table: TableId, column: str, oid: int) -> TableStopError:
+    return TableStopError(
+        "a row cannot be decoded",
+        code="TYPE_GONE",
+        table=table,
+        column=column,
+        detail=f"its type (oid {oid}) no longer exists",
+        hint="start again: the table is loaded anew",
+    )
+
+
 def layouts(connection: Rows, oids: list[int], *, missing: bool = True) -> dict[int, Layout]:
     """Of the tables that still exist. `missing` False: without what is only needed once columns have come."""
     words = {"oids": oids}
+    rows: dict[Subject, Sequence[Sequence[Any]]] = {"missing": ()}
+    for about in ("files", "numbers", "missing") if missing else ("files", "numbers"):
+        rows[about] = connection.execute(QUERIES[about], words).fetchall()
+    return _layouts(rows)
+
+
+def _layouts(rows: CatalogueRows) -> dict[int, Layout]:
     constants: dict[int, dict[str, str | None]] = {}
-    for oid, name, everywhere, texts in connection.execute(_MISSING, words) if missing else ():
+    for oid, name, everywhere, texts in rows["missing"]:
         constants.setdefault(oid, {})[name] = texts[0] if everywhere and len(texts) == 1 else None
-    files = {oid: found for oid, *found in connection.execute(_FILES, words)}
+    files = {oid: found for oid, *found in rows["files"]}
     out = {}
-    for oid, top, columns in connection.execute(_NUMBERS, words):
+    for oid, top, columns in rows["numbers"]:
         numbers = {name: (number, version) for name, number, version in columns or ()}
         pairs, partitioned, attached = files.get(oid, ((), False, ()))
         places = frozenset((leaf, node) for leaf, node in pairs)
@@ -298,14 +345,7 @@ def describe_relation(connection: Rows, now: TableSchema, signature: Signature, 
     columns = []
     for name, oid, typmod in signature:
         if (oid, typmod) not in natives:
-            raise TableStopError(
-                "a row cannot be decoded",
-                code="TYPE_GONE",
-                table=now.table,
-                column=name,
-                detail=f"its type (oid {oid}) no longer exists",
-                hint="start again: the table is loaded anew",
-            )
+            raise type_gone(now.table, name, oid)
         native, kind = natives[oid, typmod]
         known = next((column for column in now.columns if column.name == name), None)
         nullable = name not in key and (known is None or known.nullable)
@@ -326,7 +366,7 @@ def native_types(connection: Rows, pairs: list[tuple[int, int]]) -> dict[tuple[i
     return out
 
 
-def _foreign_key(row: tuple[Any, ...]) -> ForeignKey:
+def _foreign_key(row: Sequence[Any]) -> ForeignKey:
     _, name, parent_schema, parent, on_delete, on_update, columns, parent_columns = row
     return ForeignKey(
         name=name,

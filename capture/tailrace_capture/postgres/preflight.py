@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from tailrace_capture.postgres import standbys
+from tailrace_capture.postgres import ddl_trigger, standbys
 from tailrace_capture.postgres.catalog import Rows
 from tailrace_schemas.errors import Finding
 from tailrace_schemas.table import TableId
 
 
 def findings(
-    connection: Rows, tables: list[tuple[int, TableId]], slot: str, publication: str, *, load: bool, stream: bool
+    connection: Rows,
+    tables: list[tuple[int, TableId]],
+    slot: str,
+    publication: str,
+    trigger: str,
+    *,
+    load: bool,
+    stream: bool,
 ) -> list[Finding]:
     out: list[Finding] = []
     version = connection.info.server_version
@@ -27,6 +34,7 @@ def findings(
     if stream:
         out += _server(connection, slot) + standbys.findings(connection, slot) + _role(connection, publication)
         out += _tables(connection, tables)
+        out += _trigger(connection, slot, trigger)
     out += _generated(connection, tables)
     if load:
         out += _readable(connection, tables)
@@ -111,6 +119,13 @@ def _role(connection: Rows, publication: str) -> list[Finding]:
         remedy = f"GRANT CREATE ON DATABASE {database} TO {role}"
         out.append(Finding("error", "PRIVILEGE", "the role may not create a publication", remedy))
     return out
+
+
+def _trigger(connection: Rows, slot: str, wanted: str) -> list[Finding]:
+    if wanted == "off" or ddl_trigger.may_make(connection) or ddl_trigger.exists(connection, slot):
+        return []
+    text = "the role may not make an event trigger: column changes are told by looks at the catalogue, not in order"
+    return [Finding("error" if wanted == "on" else "warning", "DDL_TRIGGER", text, ddl_trigger.ask_superuser(slot))]
 
 
 _IDENTITY = """

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from tailrace_capture.feed import Feed
 from tailrace_capture.postgres import catalog
 from tailrace_capture.postgres.catalog import Described, Rows
+from tailrace_capture.postgres.ddl_trigger import Told
 from tailrace_capture.postgres.layout import Evolution, Layout, detached, evolve, in_between
 from tailrace_capture.postgres.pgoutput import Codec, Plan
 from tailrace_capture.postgres.plan import build_plan
@@ -37,6 +38,8 @@ class Relations:
         self._await_visible = await_visible
         self.ignored: dict[int, bytes] = {}
         self._met: set[int] = set()
+        self._told: dict[int, Described] = {}
+        self._at: dict[int, int] = {}  # LSN of the last Relation message
         self._seen: list[Described] = []
         self._seen_until = 0
 
@@ -56,9 +59,10 @@ class Relations:
         if message:
             self.relation(message, 0)
 
-    def relation(self, m: bytes, at: int) -> None:
-        """Take in the Relation message at `at`."""
+    def relation(self, m: bytes, at: int, lsn: int = 0) -> None:
+        """Take in the Relation message at `at`; `lsn`: of the change it was sent for."""
         oid, table, flagged, signature = parse_relation(m, at)
+        self._at[oid] = lsn
         feed = self._feed.tables.get(table)
         if feed is None or table not in self._described:
             self.ignore(oid, m[at:])
@@ -66,12 +70,15 @@ class Relations:
         known = self._described[table]
         again = oid in self._met
         self._met.add(oid)
+        told = self._told.get(oid)
         if known is not None and known.layout.partitioned:
             # Also said before the first change in a partition that is new to the stream. It may have been attached with
             # rows, and no change of those may come before they are loaded.
-            again = True
+            again, told = True, None
             self._await_visible()
-        if again or known is None or (oid, signature) != (known.oid, known.signature):
+        if told is not None and told.signature == signature:
+            known = told
+        elif again or known is None or (oid, signature) != (known.oid, known.signature):
             known = next(iter(catalog.describe(self._side, [(oid, table)])), None)
             self._described[table] = known
         try:
@@ -149,6 +156,44 @@ class Relations:
         plan.owner = self._feed.change_schema(SchemaChange(owner.schema, owner.layout, renamed={}, reload=True))
         return False
 
+    # --- what the event trigger tells
+
+    def told(self, told: Told) -> bool:
+        """DDL at its place. Gives whether other tables have come or gone, so that the catalogue is worth a look."""
+        if self._codec.ordinal < self._codec.skip:
+            return False  # in the log already (rule C3)
+        new = bool(told.dropped)
+        try:
+            found = catalog.described(self._side, told.tables, told.rows)
+        except TableStopError:
+            found = []  # a type is gone by now: the next row says so, if there is one
+        for now in found:
+            known = self._described.get(now.schema.table)
+            if now.schema.table not in self._feed.tables or known is None or known.oid != now.oid:
+                new = True
+            elif told.lsn > self._at.get(now.oid, 0):
+                self._follow(now)  # else written in a savepoint, and sent behind a row that has told already
+        return new
+
+    def _follow(self, now: Described) -> None:
+        """The table is so from here on, and all that became of its rows is told by this step alone. One in load is left
+        to the rules of the load."""
+        table = now.schema.table
+        feed = self._feed.tables[table]
+        if feed.buffer.judged:
+            self._told.pop(now.oid, None)
+            return
+        old = Layout.from_text(feed.layout)
+        if detached(old, now.layout):
+            log.warning("partitions left a table, their rows stay at the targets", extra={"table": str(table)})
+        found = evolve(old, now.layout, feed.schema, now.schema)
+        self._described[table] = self._told[now.oid] = now
+        if found.reload or feed.schema != now.schema:
+            feed = self._feed.change_schema(_schema_change(now.schema, now.layout, found))
+            self._codec.plans[signed(now.oid)] = build_plan(feed)
+        elif _differs(feed, now.layout):
+            self._feed.note_layout(table, now.layout.to_text())
+
     # --- columns and storage that change while no row does
 
     def look(self) -> None:
@@ -187,6 +232,7 @@ class Relations:
                 log.warning("partitions left a table, their rows stay at the targets", extra={"table": str(table)})
             found = evolve(before, seen.layout, feed.schema, seen.schema)
             self._described[table] = seen
+            self._told.pop(seen.oid, None)
             if found.reload or feed.schema != seen.schema:
                 feed = self._feed.change_schema(_schema_change(seen.schema, seen.layout, found))
                 self._codec.plans[signed(seen.oid)] = build_plan(feed)

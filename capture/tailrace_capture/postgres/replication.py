@@ -121,17 +121,19 @@ class ReplicationStream:
             raise psycopg.errors.error_from_result(result)
         return parse_lsn((result.get_value(0, 0) or b"").decode())
 
-    def start(self, slot: str, lsn: int, publication: str) -> None:
+    def start(self, slot: str, lsn: int, publication: str, *, messages: bool = False) -> None:
         """Ask for everything that ends after `lsn`. Text format, in-progress transactions streamed (protocol 2).
+        `messages`: logical messages too.
 
         Raises:
             SourceUnavailableError: the slot is in use, or the server is not ready.
             PositionLostError: the slot's WAL is gone.
         """
         name = publication.replace('"', '""').replace("'", "''")
+        more = ", messages 'true'" if messages else ""
         command = (
             f'START_REPLICATION SLOT "{slot}" LOGICAL {format_lsn(lsn)} '
-            f"(proto_version '2', streaming 'on', publication_names '\"{name}\"')"
+            f"(proto_version '2', streaming 'on', publication_names '\"{name}\"'{more})"
         )
         result = self._connection.exec_(command.encode())
         if result.status != pq.ExecStatus.COPY_BOTH:

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 
 from tailrace_capture.feed import Feed
 from tailrace_capture.harm import Harm
-from tailrace_capture.postgres import catalog, identity, preflight, slot, snapshot
+from tailrace_capture.postgres import catalog, ddl_trigger, identity, preflight, slot, snapshot
 from tailrace_capture.postgres.catalog import Described, Rows
 from tailrace_capture.postgres.publication import Publication
 from tailrace_capture.postgres.replication import ReplicationStream, connect, unavailable
@@ -33,7 +34,8 @@ class PostgresSettings:
     """`prefix` goes into `source.name`; `selects` is the pipeline's selection; `spool` a folder for big transactions
     that have not committed yet; `whole_images`: values without placeholder are fetched when not sent (rule C7);
     `owner`: id of the log, by which a slot left by a start that died at once is known as ours; `temporary`: the slot
-    lives as long as its connection, and what happens after that is lost."""
+    lives as long as its connection, and what happens after that is lost; `ddl_trigger`: an event trigger at the source
+    tells of DDL (see ddl_trigger.py)."""
 
     url: DatabaseUrl
     slot: str
@@ -43,6 +45,7 @@ class PostgresSettings:
     whole_images: bool = False
     owner: str = ""
     temporary: bool = False
+    ddl_trigger: Literal["auto", "on", "off"] = "off"
     spool: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "tailrace-spool")
 
 
@@ -70,6 +73,7 @@ class PostgresSource:
         self._temporary: ReplicationStream | None = None
         self._streamed = False
         self._identity: dict[str, str] | None = None
+        self._told = False  # an event trigger tells of DDL
 
     @property
     def sql(self) -> Rows:
@@ -112,7 +116,13 @@ class PostgresSource:
     def preflight(self, load: bool, stream: bool) -> list[Finding]:
         settings = self._settings
         return preflight.findings(
-            self.sql, self._selected(), settings.slot, settings.publication, load=load, stream=stream
+            self.sql,
+            self._selected(),
+            settings.slot,
+            settings.publication,
+            settings.ddl_trigger,
+            load=load,
+            stream=stream,
         )
 
     def identity(self) -> dict[str, str]:
@@ -156,6 +166,7 @@ class PostgresSource:
         fresh = not slot.exists(self.sql, settings.slot)
         if fresh and settings.owner:
             slot.claim_publication(self.sql, settings.publication, settings.owner)
+        self._told = ddl_trigger.ensure(self.sql, settings.slot, settings.ddl_trigger)
         failpoint("capture.before_slot")
         at = slot.make_slot(self.sql, settings.slot, settings.publication, settings.owner)
         failpoint("capture.after_slot")
@@ -197,6 +208,7 @@ class PostgresSource:
         slot.check_slot(self.sql, self._settings.slot, resume.position.lsn)
         tables = [schema.table for schema in self.tables()]
         self._joined = slot.make_publication(self.sql, self._settings.publication, tables)
+        self._told = ddl_trigger.ensure(self.sql, self._settings.slot, self._settings.ddl_trigger)
 
     def _history(self, timeline: str) -> str:
         if timeline == "1":
@@ -249,7 +261,7 @@ class PostgresSource:
             quoted = slot.quoted(self.sql, publication)
             self.sql.execute(f"DROP PUBLICATION {quoted}".encode())
             done.append(f"dropped publication {publication}")
-        return done
+        return done + ddl_trigger.drop(self.sql, name)
 
     def harm(self, position: Position, source_ms: int) -> Harm:  # noqa: ARG002 - the slot knows its own position
         if self._watching is None or self._watching.closed:
@@ -268,14 +280,14 @@ class PostgresSource:
         connection = self._temporary or self._replicate()
         self._temporary, self._streamed = None, True
         try:
-            connection.start(settings.slot, resume.position.lsn, settings.publication)
+            connection.start(settings.slot, resume.position.lsn, settings.publication, messages=self._told)
             side = self._connect("catalogue")
             try:
                 self._stream = Stream(
                     connection, side, feed, self._described, self.head(), settings.spool, settings.whole_images
                 )
                 watch = Publication(side, feed, self._described, settings.publication, settings.selects, self._added)
-                self._stream.watch(watch)
+                self._stream.watch(watch, settings.slot)
                 self._stream.run(resume.position)
             finally:
                 side.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from psycopg import sql
 
 from tailrace_capture.feed import Feed
-from tailrace_capture.postgres import pgoutput
+from tailrace_capture.postgres import ddl_trigger, pgoutput
 from tailrace_capture.postgres.catalog import Described, Rows
 from tailrace_capture.postgres.complete import complete_change
 from tailrace_capture.postgres.pgoutput import Codec
@@ -77,6 +77,7 @@ class Stream:
         self._checked_at = time.monotonic()
         self._look_pause = LOOK_SECONDS
         self._publication: Publication | None = None
+        self._slot = ""
 
     def run(self, position: LsnPosition) -> None:
         feed, codec, connection = self._feed, self._codec, self._connection
@@ -104,9 +105,9 @@ class Stream:
         finally:
             self._spool.close()
 
-    def watch(self, publication: Publication) -> None:
-        """Before `run`: notice tables that leave the publication, and those that appear."""
-        self._publication = publication
+    def watch(self, publication: Publication, slot: str) -> None:
+        """Before `run`: notice tables that leave the publication, and those that appear. `slot`: in messages for us."""
+        self._publication, self._slot = publication, slot
         publication.met, publication.lost = self._relations.met, self._relations.lost
 
     # --- keep-alive and acknowledgement
@@ -182,10 +183,12 @@ class Stream:
                 _, _, end, _ = _COMMIT.unpack_from(m, BODY + 1)
                 self._commit(end)
             case b"R":
-                self._relations.relation(m, BODY + 1)
+                self._relations.relation(m, BODY + 1, struct.unpack_from(">q", m, 1)[0])
             case b"T":
                 self._truncate(m)
-            case b"Y" | b"O" | b"M":
+            case b"M":
+                self._told(m)
+            case b"Y" | b"O":
                 return
             case b"S":
                 (self._streamed_xid,) = struct.unpack_from(">I", m, BODY + 1)
@@ -197,6 +200,13 @@ class Stream:
                 self._stream_commit(m)
             case _:
                 raise self._unknown(f"unknown pgoutput message {kind!r}")
+
+    def _told(self, m: bytes) -> None:
+        """DDL at its place, by the event trigger. Not from transactions streamed before their commit, where a message
+        of a part that was rolled back does not say so."""
+        told = ddl_trigger.parse(m, BODY + 1, self._slot)
+        if told is not None and self._relations.told(told):
+            self._checked_at = -LOOK_SECONDS  # tables came, went or changed places: look at once
 
     def _begin(self, xid: int, commit_lsn: int, micros: int) -> None:
         codec = self._codec
