@@ -169,7 +169,9 @@ def test_a_role_that_may_not_make_it_is_told_how_and_captures_without_it(
                 connection.execute(statement.encode())
             connection.execute(f"SET ROLE {role}".encode())
             assert ddl_trigger.ensure(connection, "tailrace_x", "on") is True
+            left = ddl_trigger.drop(connection, "tailrace_x")
+            assert 'as superuser: DROP EVENT TRIGGER "tailrace_x_ddl"' in left[0]
             connection.execute("RESET ROLE")
-            ddl_trigger.drop(connection, "tailrace_x")
+            assert len(ddl_trigger.drop(connection, "tailrace_x")) == 3
     finally:
         run(url, f"DROP ROLE {role}")

@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
+import psycopg
 
 from tailrace_capture.postgres import catalog
 from tailrace_capture.postgres.catalog import CatalogueRows, Rows, Subject
@@ -78,7 +78,8 @@ def _body(slot: str) -> str:
 
 def statements(slot: str) -> list[str]:
     """What makes the trigger; for a superuser."""
-    function, end, drop = _names(slot)
+    function, end, drop = (f'"{name}"' for name in _names(slot))
+    function = f"tailrace.{function}"
     return [
         "CREATE SCHEMA IF NOT EXISTS tailrace",
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER"
@@ -93,8 +94,9 @@ def statements(slot: str) -> list[str]:
 
 
 def _names(slot: str) -> tuple[str, str, str]:
-    """Function and triggers. A slot's name has letters, digits and underscores only, and at most 63 of them."""
-    return f"tailrace.{slot[:58]}_ddl", f"{slot[:58]}_ddl", f"{slot[:58]}_drop"
+    """Function (in schema tailrace) and triggers. A slot's name has small letters, digits and underscores only, and at
+    most 63 of them."""
+    return f"{slot[:58]}_ddl", f"{slot[:58]}_ddl", f"{slot[:58]}_drop"
 
 
 def ask_superuser(slot: str) -> str:
@@ -139,24 +141,32 @@ def _is_this_version(connection: Rows, slot: str) -> bool:
     there = (
         "SELECT prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE (nspname, proname) = (%s, %s)"
     )
-    row = connection.execute(there, tuple(_names(slot)[0].split("."))).fetchone()
+    row = connection.execute(there, ("tailrace", _names(slot)[0])).fetchone()
     return row is not None and row[0] == _body(slot)
 
 
 def drop(connection: Rows, slot: str) -> list[str]:
-    """Remove it; returns a sentence for each thing removed."""
+    """Remove it; returns a sentence for each thing removed, or left because only a superuser may remove it."""
     function, *triggers = _names(slot)
+    found = [(f'EVENT TRIGGER "{name}"', _is_there(connection, _TRIGGER, (name,))) for name in triggers]
+    found.append((f'FUNCTION tailrace."{function}"()', _is_there(connection, _FUNCTION, ("tailrace", function))))
     done = []
-    for name in triggers:
-        if connection.execute("SELECT 1 FROM pg_event_trigger WHERE evtname = %s", (name,)).fetchone():
-            connection.execute(sql.SQL("DROP EVENT TRIGGER {}").format(sql.Identifier(name)))
-            done.append(f"dropped event trigger {name}")
-    schema, _, name = function.partition(".")
-    there = "SELECT 1 FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE (nspname, proname) = (%s, %s)"
-    if connection.execute(there, (schema, name)).fetchone():
-        connection.execute(sql.SQL("DROP FUNCTION {}()").format(sql.Identifier(schema, name)))
-        done.append(f"dropped function {function}")
+    for what in (name for name, there in found if there):
+        statement = f"DROP {what}"
+        try:
+            connection.execute(statement.encode())
+            done.append(f"dropped {what.lower()}")
+        except psycopg.errors.InsufficientPrivilege:
+            done.append(f"left {what.lower()}: as superuser: {statement}")
     return done
+
+
+_TRIGGER = b"SELECT 1 FROM pg_event_trigger WHERE evtname = %s"
+_FUNCTION = b"SELECT 1 FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE (nspname, proname) = (%s, %s)"
+
+
+def _is_there(connection: Rows, query: bytes, words: tuple[str, ...]) -> bool:
+    return connection.execute(query, words).fetchone() is not None
 
 
 @dataclass(frozen=True, slots=True)
