@@ -17,7 +17,7 @@ from tailrace_capture.feed import Feed
 from tailrace_capture.mysql import binlog as bl
 from tailrace_capture.mysql import ddl, images, jsonb, rows
 from tailrace_capture.mysql.held import Held, Piece
-from tailrace_capture.mysql.layouts import Layouts, is_altered
+from tailrace_capture.mysql.layouts import UNPROVEN, Layouts, is_altered
 from tailrace_capture.mysql.progress import Gtid, Progress
 from tailrace_capture.mysql.protocol import DumpClient, Packets, error_of
 from tailrace_capture.mysql.stop import statement_error, stop_error
@@ -536,7 +536,7 @@ class Stream:
             return
         schema = self._layouts.new_table(table, feed)
         if schema is not None:
-            feed.take_up(schema, "")
+            feed.take_up(schema, UNPROVEN)
             self._coder.forget_tables()
 
     def _dropped(self, table: TableId, place: dict[str, object]) -> None:
