@@ -525,8 +525,11 @@ class Stream:
         if time.monotonic() - self._looked_at < NEW_TABLES_SECONDS:
             return
         self._looked_at = time.monotonic()
-        for table in self._layouts.table_names():
+        there = self._layouts.table_names()
+        for table in there:
             self._appeared(table)
+        for table in self._feed.refused.keys() - set(there):
+            del self._feed.refused[table]
 
     def _appeared(self, table: TableId) -> None:
         """A table that has this name now is taken up, if it is selected and new. One that the catalogue does not show
