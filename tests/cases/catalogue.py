@@ -15,6 +15,7 @@ MARIADB = ("MARIADB1011", "MARIADB118")
 VERSIONS = (*MYSQL, *MARIADB, *POSTGRES)
 _GROUPS = {"P": POSTGRES, "M": MYSQL, "A": MARIADB}
 
+NO_TARGETS = ("MYSQL57",)
 NO_TEST = "no test yet"
 _WAITS = "open until validate and cut-over exist"
 
@@ -34,7 +35,7 @@ class Case:
     @property
     def versions(self) -> tuple[str, ...]:
         wanted = {version for word in self.on.split() for version in _GROUPS.get(word, (word,))}
-        return tuple(version for version in VERSIONS if version in wanted)
+        return tuple(v for v in VERSIONS if v in wanted and not (self.at_target and v in NO_TARGETS))
 
 
 SECTIONS = {
@@ -131,7 +132,7 @@ CASES = (
     Case("E8", "the copy outlives the source's log", "STOP(LOG_LOST) or STOP(SLOT_LOST)", "P M A"),
     Case("E9", "an idle connection closed under a long copy", "=", "P M A"),
     Case("E10", "tables of no row, of one row, of one value in all rows", "=", "P M A", open="a million rows of one value is not tested"),
-    Case("E11", "one table loaded again, or added, while others stream", "=", "P M A", open="no test of the others' latency yet"),
+    Case("E11", "one table loaded again, or added, while others stream", "=", "P M A", open="the others' latency is not measured"),
     Case("E12", "an event at the border of copy and stream comes once", "=", "P M A"),
     Case("E13", "a commit streamed while it waits for a standby: older snapshots are refused", "=", "P M"),
     Case("E14", "a transaction that wrote before its table joined the publication", "=", "P"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from fix_sink import harness
+from fix_versions import TARGETS, each
 
 from tailrace_sinks.conformance import CASES, World
 from tailrace_sinks.conformance_key import KEY_CASES, PARTITIONS
@@ -11,7 +12,7 @@ from tailrace_sinks.conformance_letters import LETTER_CASES, WHOLE_LETTER_CASES
 from tailrace_sinks.conformance_replay import REPLAY_CASES, WHOLE_REPLAY_CASES
 
 pytestmark = pytest.mark.servers
-SERVERS = ("POSTGRES14", "POSTGRES18", "MARIADB1011", "MARIADB118", "MYSQL80", "MYSQL9")
+QUICK = ("POSTGRES14", "POSTGRES18", "MARIADB1011", "MARIADB118", "MYSQL80", "MYSQL9")
 
 
 # The hard cases of a target that functions of the suite prove by themselves.
@@ -32,7 +33,7 @@ def _params() -> list[object]:
 
 
 @pytest.mark.parametrize("case", _params())
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", each(TARGETS, QUICK))
 def test_sink_conforms(name: str, case: Callable[[World], None]) -> None:
     with harness(name) as target:
         world = World(target)
@@ -44,7 +45,7 @@ def test_sink_conforms(name: str, case: Callable[[World], None]) -> None:
 
 @pytest.mark.parametrize("case", KEY_CASES, ids=lambda case: case.__name__)
 @pytest.mark.parametrize(
-    ("name", "connections"), [*((name, 4) for name in SERVERS), ("POSTGRES18", 1), ("MARIADB118", 1)]
+    ("name", "connections"), [*((name, 4) for name in QUICK), ("POSTGRES18", 1), ("MARIADB118", 1)]
 )
 def test_sink_conforms_under_consistency_key(name: str, connections: int, case: Callable[[World], None]) -> None:
     with harness(name) as target:

@@ -10,6 +10,7 @@ import pymysql
 import pytest
 from fix_servers import wait_until
 from fix_sink import MySqlHarness, PostgresHarness, harness, running, world_of
+from fix_versions import NEWEST, TARGETS
 
 from tailrace_schemas.errors import RowRejectedError
 from tailrace_schemas.table import TableId
@@ -64,8 +65,11 @@ def sink_waits(world: World) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "trouble"),
-    [(name, trouble) for name in ("POSTGRES18", "MYSQL80", "MARIADB118") for trouble in ("timeout", "deadlock")]
-    + [("POSTGRES18", "serialization")],
+    [
+        pytest.param(name, trouble, marks=() if name in NEWEST else pytest.mark.slow)
+        for name in TARGETS
+        for trouble in ("timeout", "deadlock", *(["serialization"] * name.startswith("POSTGRES")))
+    ],
 )
 @pytest.mark.case("C14", verdict="=")
 def test_a_batch_that_another_session_stops_is_applied_again_whole(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fix_sink import column, harness, table
+from fix_versions import EVERY_TARGET
 
 from tailrace_schemas.errors import Finding
 from tailrace_schemas.table import TableSchema
@@ -13,7 +14,7 @@ from tailrace_schemas.types import INT64
 from tailrace_sinks.conformance import World
 
 pytestmark = pytest.mark.servers
-TARGETS = pytest.mark.parametrize("name", ["POSTGRES18", "MYSQL80", "MARIADB118"])
+TARGETS = pytest.mark.parametrize("name", EVERY_TARGET)
 
 
 def named(schema: str, name: str, *columns: str) -> TableSchema:

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from fix_servers import fresh_mysql_database, fresh_postgres_database, private_server, wait_until
 from fix_sink import MySqlHarness, PostgresHarness, running, world_of
+from fix_versions import EVERY_TARGET
 
 from tailrace_schemas.errors import ConfigError, TargetUnavailableError
 from tailrace_schemas.uri import parse_database_url
@@ -17,6 +18,7 @@ from tailrace_sinks.sink import SinkConfig
 pytestmark = pytest.mark.servers
 CONFIG = SinkConfig("shop", "replica", "__tailrace-commit.x", "log")
 BOTH = pytest.mark.parametrize("name", ["POSTGRES18", "MARIADB118"])
+EVERYWHERE = pytest.mark.parametrize("name", EVERY_TARGET)
 
 
 def test_a_wrong_password_is_a_configuration_error() -> None:
@@ -43,7 +45,7 @@ def test_an_unreachable_target_is_worth_another_try(url: str) -> None:
         module.open_sink(parsed, CONFIG).open(take_over=True)
 
 
-@BOTH
+@EVERYWHERE
 @pytest.mark.case("K9", verdict="STOP(ROW_REJECTED)")
 def test_a_value_too_long_is_rejected_with_its_column_and_without_the_value(name: str) -> None:
     with world_of(name) as world:
@@ -187,7 +189,7 @@ def test_a_role_without_rights_gets_every_finding_with_its_statement() -> None:
             admin.execute("DROP ROLE plain_sink")
 
 
-@BOTH
+@EVERYWHERE
 @pytest.mark.case("C15", verdict="=")
 def test_readers_see_a_transaction_over_several_tables_whole_or_not(name: str) -> None:
     """Two tables whose sum never changes, watched while transfers are applied."""
@@ -210,7 +212,7 @@ def test_readers_see_a_transaction_over_several_tables_whole_or_not(name: str) -
         assert world.rows(a) == [(1, 41, "n")]
 
 
-@pytest.mark.parametrize("name", ["POSTGRES18", "MYSQL80", "MARIADB118"])
+@EVERYWHERE
 @pytest.mark.case("K12", verdict="=")
 def test_triggers_that_fire_for_applied_changes_are_listed_or_refused(name: str) -> None:
     """On Postgres those enabled ALWAYS; MySQL's cannot be switched off."""

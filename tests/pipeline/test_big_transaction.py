@@ -83,6 +83,7 @@ def peak_of(folder: Path, *words: str, seconds: float) -> int:
     return highest
 
 
+OTHERS = ("MYSQL57", "MYSQL9", "MARIADB1011", "MARIADB118", "POSTGRES14", "POSTGRES15", "POSTGRES16", "POSTGRES17")
 LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
@@ -90,6 +91,7 @@ LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
     ("source", "target", "rows", "width", "capture_limit"),
     [
         pytest.param("MYSQL80", "MARIADB118", 60_000, 40, 150 * MB),
+        *(pytest.param(name, "POSTGRES18", 60_000, 40, 150 * MB, marks=LONG) for name in OTHERS),
         pytest.param("MYSQL80", "MARIADB118", 5_000_000, 2, 200 * MB, marks=LONG),
         pytest.param("POSTGRES18", "POSTGRES18", 5_000_000, 2, 200 * MB, marks=LONG),
     ],
@@ -111,7 +113,10 @@ def test_a_transaction_of_any_size_takes_little_memory(
     assert peaks[1] < SINK_LIMIT
 
 
-@pytest.mark.parametrize(("source", "target"), [("POSTGRES18", "POSTGRES18"), ("MYSQL80", "MARIADB118")])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [(name, "MARIADB118" if name == "MYSQL80" else "POSTGRES18") for name in (*OTHERS, "POSTGRES18", "MYSQL80")],
+)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.case("A21", verdict="=")

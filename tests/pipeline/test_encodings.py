@@ -12,13 +12,14 @@ from fix_capture import LogReading, postgres_source, rebuild, running_capture
 from fix_command import tailrace
 from fix_mysql import Sql
 from fix_servers import fresh_postgres_database, wait_until
+from fix_versions import EVERY_POSTGRES
 
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.errors import StopError
 
 pytestmark = pytest.mark.servers
 Fresh = Callable[[str], str]
-VERSIONS = pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+VERSIONS = pytest.mark.parametrize("version", EVERY_POSTGRES)
 
 
 def run(url: str, *statements: str) -> None:

@@ -20,6 +20,7 @@ from fix_servers import (
     private_server,
     wait_until,
 )
+from fix_versions import EVERY_POSTGRES, EVERY_SOURCE, NEWEST, each
 
 from tailrace_capture.source import Source
 from tailrace_log.embedded import EmbeddedLog
@@ -104,7 +105,7 @@ def streams(capture: RunningCapture) -> bool:
     return bool(tables) and all(table.state == "streaming" for table in tables)
 
 
-@pytest.mark.parametrize("name", ["POSTGRES18", "MYSQL80", "MARIADB118"])
+@pytest.mark.parametrize("name", EVERY_SOURCE)
 @pytest.mark.case("E9", verdict="=")
 def test_a_load_whose_connections_are_closed_goes_on(name: str, tmp_path: Path) -> None:
     with place(name, tmp_path) as here:
@@ -119,12 +120,11 @@ def test_a_load_whose_connections_are_closed_goes_on(name: str, tmp_path: Path) 
         assert here.is_equal()
 
 
-@pytest.mark.parametrize(
-    ("name", "code"), [("POSTGRES18", "SLOT_LOST"), ("MYSQL80", "LOG_LOST"), ("MARIADB118", "LOG_LOST")]
-)
+@pytest.mark.parametrize("name", EVERY_SOURCE)
 @pytest.mark.case("E8", verdict="STOP(LOG_LOST) or STOP(SLOT_LOST)")
-def test_a_load_that_outlives_the_sources_log_stops(name: str, code: str, tmp_path: Path) -> None:
+def test_a_load_that_outlives_the_sources_log_stops(name: str, tmp_path: Path) -> None:
     postgres = name in POSTGRES_NAMES
+    code = "SLOT_LOST" if postgres else "LOG_LOST"
     config = "max_slot_wal_keep_size = 1\nmin_wal_size = 32MB\nmax_wal_size = 32MB" if postgres else ""
     with private_server(name, config=config) as server:
         url = server.url
@@ -147,11 +147,12 @@ def test_a_load_that_outlives_the_sources_log_stops(name: str, code: str, tmp_pa
         assert here.refusal() == code
 
 
-@pytest.mark.case("E15", verdict="=", on="POSTGRES18")
-def test_a_commit_that_was_acknowledged_and_still_waits_at_a_restart_is_not_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", each(POSTGRES_NAMES, NEWEST))
+@pytest.mark.case("E15", verdict="=")
+def test_a_commit_that_was_acknowledged_and_still_waits_at_a_restart_is_not_lost(version: str, tmp_path: Path) -> None:
     """The stream is past it and dropped its rows, since their chunks were to be read; no snapshot shows it yet (B4)."""
     config = "synchronous_standby_names = 'nobody'\nsynchronous_commit = local"
-    with private_server("POSTGRES18", config=config) as server:
+    with private_server(version, config=config) as server:
         here = Place(server.url, tmp_path)
         here.fill()
 
@@ -182,7 +183,7 @@ def test_a_commit_that_was_acknowledged_and_still_waits_at_a_restart_is_not_lost
         assert here.is_equal()
 
 
-@pytest.mark.parametrize("version", ["POSTGRES14", "POSTGRES18"])
+@pytest.mark.parametrize("version", EVERY_POSTGRES)
 @pytest.mark.case("C5", verdict="=")
 def test_prepared_transactions_outlive_a_killed_capture(
     version: str, postgres_database: Callable[[str], str], tmp_path: Path

@@ -12,13 +12,13 @@ import pytest
 from fix_capture import LogReading, rebuild, running_capture
 from fix_command import tailrace
 from fix_mysql import Sql, mysql_source
-from fix_servers import MARIADB_NAMES, MYSQL_FAMILY, private_server, wait_until
+from fix_servers import MARIADB_NAMES, private_server, wait_until
+from fix_versions import EVERY_MYSQL_FAMILY
 
 from tailrace_log.embedded import EmbeddedLog
 
 pytestmark = pytest.mark.servers
-FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY)
-BOTH = pytest.mark.parametrize("name", ["MYSQL80", "MARIADB118"])
+FAMILY = pytest.mark.parametrize("name", EVERY_MYSQL_FAMILY)
 Fresh = Callable[[str], str]
 
 
@@ -41,7 +41,7 @@ def rows(log: EmbeddedLog, table: str) -> list[tuple[Any, ...]]:
     return sorted(tuple(row.values()) for row in found.values())
 
 
-@BOTH
+@FAMILY
 @pytest.mark.case("C6", verdict="=")
 def test_an_xa_transaction_outlives_its_server(name: str, tmp_path: Path) -> None:
     log = EmbeddedLog(tmp_path / "log.db", "t")
@@ -63,7 +63,7 @@ def test_an_xa_transaction_outlives_its_server(name: str, tmp_path: Path) -> Non
             assert rows(log, "a") == sorted(sql.run("SELECT * FROM a")) == [(1,), (2,), (3,), (4,)]
 
 
-@BOTH
+@FAMILY
 @pytest.mark.case("A8", verdict="=")
 def test_text_whose_columns_the_log_does_not_name_is_read_by_its_own_character_set(name: str, tmp_path: Path) -> None:
     log = EmbeddedLog(tmp_path / "log.db", "t")
@@ -78,7 +78,7 @@ def test_text_whose_columns_the_log_does_not_name_is_read_by_its_own_character_s
         assert rows(log, "a") == [(1, "é", b"\x00\xff"), (2, "ü", b"\xc3\x28")]
 
 
-@BOTH
+@FAMILY
 @pytest.mark.timeout(120)
 @pytest.mark.case("B10", verdict="=")
 def test_a_key_that_changes_its_case_is_one_row_in_postgres(
@@ -100,7 +100,7 @@ def test_a_key_that_changes_its_case_is_one_row_in_postgres(
         assert sorted(connection.execute(query.encode()).fetchall()) == wanted
 
 
-@pytest.mark.parametrize("name", ["MYSQL80", *MARIADB_NAMES[-1:]])
+@pytest.mark.parametrize("name", EVERY_MYSQL_FAMILY)
 @pytest.mark.timeout(120)
 @pytest.mark.case("A20", verdict="DLQ")
 def test_a_zero_byte_in_text_is_set_aside_and_never_cut(
@@ -123,7 +123,7 @@ def test_a_zero_byte_in_text_is_set_aside_and_never_cut(
         assert connection.execute(query.encode()).fetchall() == [(1, "x"), (3, "z")]
 
 
-@BOTH
+@FAMILY
 @pytest.mark.case("E2", verdict="=")
 def test_a_transaction_open_when_the_load_begins_comes_once(name: str, mysql_database: Fresh, tmp_path: Path) -> None:
     url, log = mysql_database(name), EmbeddedLog(tmp_path / "log.db", "t")
@@ -157,7 +157,7 @@ def test_positions_of_several_gtid_domains_are_kept(tmp_path: Path) -> None:
         assert len(set(ids)) == len(ids) == 8
 
 
-@BOTH
+@FAMILY
 @pytest.mark.case("C13", verdict="=")
 def test_a_server_killed_between_tables_with_and_without_transactions(name: str, tmp_path: Path) -> None:
     """What a table without transactions has is there and in the log, whatever became of the transaction."""
@@ -184,7 +184,7 @@ def test_a_server_killed_between_tables_with_and_without_transactions(name: str,
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@BOTH
+@pytest.mark.parametrize("name", ["MYSQL80", "MARIADB118"])
 @pytest.mark.case("C9", verdict="=")
 def test_positions_beyond_4_gib_do_not_wrap(name: str, tmp_path: Path) -> None:
     """One transaction of more than 4 GiB stands in one file, whatever max_binlog_size says; what follows it in that
