@@ -16,6 +16,7 @@ import fix_log_child
 import pytest
 from librt.strings import BytesWriter
 
+import tailrace_log.sqlite_file
 from tailrace_log.embedded import EmbeddedLog, EmbeddedReader, EmbeddedWriter
 from tailrace_log.log import Batch, CommitRecord
 from tailrace_schemas.errors import ConfigError, FencedError, LogUnavailableError, StopError
@@ -111,7 +112,10 @@ def test_a_killed_writer_leaves_whole_log_transactions_and_all_it_acknowledged(
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_writer_frozen_while_another_took_over_writes_nothing_more(tmp_path: Path, stack: ExitStack) -> None:
+def test_a_writer_frozen_while_another_took_over_writes_nothing_more(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tailrace_log.sqlite_file, "BUSY_SECONDS", 1)
     path, last = tmp_path / "log.db", 100_000
     with child("write", path, last) as zombie:
         assert zombie.stdout is not None and zombie.stderr is not None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from fix_sink import harness
-from fix_versions import TARGETS, each
+from fix_versions import NEWEST, TARGETS, each
 
 from tailrace_sinks.conformance import CASES, World
 from tailrace_sinks.conformance_key import KEY_CASES, PARTITIONS
@@ -12,7 +12,7 @@ from tailrace_sinks.conformance_letters import LETTER_CASES, WHOLE_LETTER_CASES
 from tailrace_sinks.conformance_replay import REPLAY_CASES, WHOLE_REPLAY_CASES
 
 pytestmark = pytest.mark.servers
-QUICK = ("POSTGRES14", "POSTGRES18", "MARIADB1011", "MARIADB118", "MYSQL80", "MYSQL9")
+QUICK = ("POSTGRES14", *NEWEST)
 
 
 # The hard cases of a target that functions of the suite prove by themselves.

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from fix_capture import CrashError, DyingLog, LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
-from fix_servers import MYSQL_FAMILY, wait_until
+from fix_servers import wait_until
+from fix_versions import EVERY_MYSQL_FAMILY
 
 import tailrace_capture.feed
 import tailrace_capture.mysql.stream
 from tailrace_log.embedded import EmbeddedLog
 
 pytestmark = pytest.mark.servers
-FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY)
+FAMILY = pytest.mark.parametrize("name", EVERY_MYSQL_FAMILY)
 Fresh = Callable[[str], str]
 
 
@@ -134,7 +135,7 @@ def test_mode_full_load_reads_one_moment(name: str, mysql_database: Fresh, tmp_p
     sql.close()
 
 
-@pytest.mark.parametrize("name", MYSQL_FAMILY[1:])  # the library, too, needs the columns of 5.7 from elsewhere
+@pytest.mark.parametrize("name", EVERY_MYSQL_FAMILY[1:])  # the library, too, needs the columns of 5.7 from elsewhere
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the library's own calls
 def test_the_stream_agrees_with_python_mysql_replication(name: str, mysql_database: Fresh, tmp_path: Path) -> None:
     """A second opinion on plain rows of plain types."""

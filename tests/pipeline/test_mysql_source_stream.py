@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from fix_capture import LogReading, RunningCapture, rebuild, running_capture
 from fix_mysql import Sql, mysql_source
-from fix_servers import MARIADB_NAMES, MYSQL, MYSQL_FAMILY, MYSQL_NAMES, private_server, wait_until
+from fix_servers import MARIADB_NAMES, MYSQL_NAMES, private_server, wait_until
+from fix_versions import EVERY_MARIADB, EVERY_MYSQL, EVERY_MYSQL_FAMILY
 
 import tailrace_capture.source
 from tailrace_log.embedded import EmbeddedLog
 from tailrace_schemas.errors import PositionLostError, StopError
 
 pytestmark = pytest.mark.servers
-FAMILY = pytest.mark.parametrize("name", MYSQL_FAMILY)
+FAMILY = pytest.mark.parametrize("name", EVERY_MYSQL_FAMILY)
 MYSQL8 = pytest.mark.parametrize("name", MYSQL_NAMES[1:])  # what 5.7 does not know
-MARIADB = pytest.mark.parametrize("name", MARIADB_NAMES)
+MARIADB = pytest.mark.parametrize("name", EVERY_MARIADB)
 Fresh = Callable[[str], str]
 
 
@@ -378,7 +379,7 @@ def test_rows_of_a_table_that_is_replaced_by_a_query_arrive(
     assert captured(url, log, act)["a"] == [(2, 7), (3, 8), (4, 7), (5, 7)]
 
 
-@pytest.mark.parametrize("name", MYSQL_FAMILY[1:])  # without 5.7, whose log does not carry layouts
+@pytest.mark.parametrize("name", EVERY_MYSQL_FAMILY[1:])  # without 5.7, whose log does not carry layouts
 @pytest.mark.case("A6", "D3", "D4", verdict="=")
 def test_each_event_is_read_by_the_layout_of_its_time(
     name: str, mysql_database: Fresh, log: EmbeddedLog, open_sql: Any
@@ -564,7 +565,7 @@ def test_keyless_tables_are_loaded_and_streamed(
     assert all(key is None for _, key, value in LogReading(log).events())
 
 
-@pytest.mark.parametrize("name", MYSQL)
+@pytest.mark.parametrize("name", EVERY_MYSQL)
 @pytest.mark.case("H7", verdict="=")
 def test_a_server_without_gtids_goes_by_file_and_position(name: str, log: EmbeddedLog, open_sql: Any) -> None:
     with private_server(name, config="gtid-mode=OFF\nenforce-gtid-consistency=OFF") as server:
