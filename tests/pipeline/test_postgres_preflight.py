@@ -53,6 +53,33 @@ def test_every_finding_comes_at_once_and_the_remedies_clear_them(version: str, t
         assert ran.code == 0, ran.text
 
 
+def test_a_publication_that_a_dba_made_is_enough_for_tables_of_others(tmp_path: Path) -> None:
+    with private_server("POSTGRES18", config="wal_level = logical") as server:
+        _run(
+            server.url,
+            "CREATE ROLE clerk LOGIN REPLICATION",
+            'CREATE SCHEMA "Sales"',
+            'CREATE TABLE "Sales".orders (a int PRIMARY KEY)',
+            "CREATE TABLE items (a int PRIMARY KEY)",
+            'GRANT USAGE ON SCHEMA "Sales" TO clerk',
+            'GRANT SELECT ON items, "Sales".orders TO clerk',
+            'CREATE PUBLICATION tailrace_p FOR TABLE "Sales".orders WITH (publish_via_partition_root = true)',
+            "CREATE DATABASE copy",
+        )
+        source = server.url.replace("postgres@", "clerk@")
+        target = server.url.rpartition("/")[0] + "/copy"
+
+        def unpublished() -> list[str]:
+            found = tailrace(tmp_path, "check", source, target, "--name", "p", "--json").data["findings"]
+            return [f["table"] for f in found if f["code"] == "PRIVILEGE"]
+
+        assert unpublished() == ["public.items"]
+        _run(server.url, "ALTER PUBLICATION tailrace_p ADD TABLE items")
+        assert unpublished() == []
+        ran = tailrace(tmp_path, "run", source, target, "--name", "p", "--until-current")
+        assert ran.code == 0, ran.text
+
+
 def _statements(remedy: str) -> list[str]:
     """The SQL of a remedy, which may end in words for a person."""
     sql = remedy.removeprefix("as its owner: ").partition(", or ")[0].replace("OWNER TO …", "OWNER TO clerk")

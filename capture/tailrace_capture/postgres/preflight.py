@@ -6,6 +6,7 @@ from psycopg import sql
 
 from tailrace_capture.postgres import ddl_trigger, standbys
 from tailrace_capture.postgres.catalog import Rows
+from tailrace_capture.postgres.slot import members
 from tailrace_schemas.errors import Finding
 from tailrace_schemas.table import TableId
 
@@ -33,7 +34,8 @@ def findings(
         )
     if stream:
         out += _server(connection, slot) + standbys.findings(connection, slot) + _role(connection, publication)
-        out += _tables(connection, tables)
+        out += _identities(connection, tables)
+        out += _unpublished(connection, tables, publication)
         out += _trigger(connection, slot, trigger)
     out += _generated(connection, tables)
     if load:
@@ -45,7 +47,7 @@ def findings(
 
 def harmful(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding]:
     """Why tables that appear while capture runs may not be published or cannot be read."""
-    return [f for f in _tables(connection, tables) if f.code == "REPLICA_IDENTITY"] + _readable(connection, tables)
+    return _identities(connection, tables) + _readable(connection, tables)
 
 
 def _one(connection: Rows, query: str, *parameters: object) -> object:
@@ -130,16 +132,15 @@ def _trigger(connection: Rows, slot: str, wanted: str) -> list[Finding]:
 
 _IDENTITY = """
 SELECT c.oid, c.relreplident,
-  EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid),
-  pg_has_role(c.relowner, 'USAGE')
+  EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid)
 FROM pg_class c WHERE c.oid = ANY(%s)
 """
 
 
-def _tables(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding]:
+def _identities(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding]:
     out = []
     names = dict(tables)
-    for oid, identity, has_primary, owner in connection.execute(_IDENTITY, (list(names),)):
+    for oid, identity, has_primary in connection.execute(_IDENTITY, (list(names),)):
         table = names[oid]
         name = sql.Identifier(*table).as_string(connection)
         if identity == "n" or (identity == "d" and not has_primary):
@@ -152,16 +153,20 @@ def _tables(connection: Rows, tables: list[tuple[int, TableId]]) -> list[Finding
                     table,
                 )
             )
-        if not owner:
-            out.append(
-                Finding(
-                    "error",
-                    "PRIVILEGE",
-                    f"the role does not own {table}, so it cannot publish it",
-                    f"as its owner: ALTER TABLE {name} OWNER TO …, or create the publication beforehand",
-                    table,
-                )
-            )
+    return out
+
+
+def _unpublished(connection: Rows, tables: list[tuple[int, TableId]], publication: str) -> list[Finding]:
+    """Tables that are not in the publication yet, and that the role may not add."""
+    there = members(connection, publication)
+    names = {} if there is None else {oid: table for oid, table in tables if table not in there}
+    out = []
+    not_owned = "SELECT oid FROM pg_class WHERE oid = ANY(%s) AND NOT pg_has_role(relowner, 'USAGE')"
+    for (oid,) in connection.execute(not_owned, (list(names),)):
+        name = sql.Identifier(*names[oid]).as_string(connection)
+        text = f"the role does not own {names[oid]}, so it cannot publish it"
+        remedy = f"as its owner: ALTER TABLE {name} OWNER TO …, or create the publication beforehand"
+        out.append(Finding("error", "PRIVILEGE", text, remedy, names[oid]))
     return out
 
 
