@@ -90,7 +90,7 @@ LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
 @pytest.mark.parametrize(
     ("source", "target", "rows", "width", "capture_limit"),
     [
-        pytest.param("MYSQL80", "MARIADB118", 60_000, 40, 150 * MB),
+        pytest.param("MYSQL80", "MARIADB118", 60_000, 40, 150 * MB, marks=LONG),
         *(pytest.param(name, "POSTGRES18", 60_000, 40, 150 * MB, marks=LONG) for name in OTHERS),
         pytest.param("MYSQL80", "MARIADB118", 5_000_000, 2, 200 * MB, marks=LONG),
         pytest.param("POSTGRES18", "POSTGRES18", 5_000_000, 2, 200 * MB, marks=LONG),

@@ -196,7 +196,8 @@ class PostgresSource:
         lowest = self._lowest(resume, pasts)
         if here["timeline"] != before["timeline"]:
             identity.refuse_fork(self._history(here["timeline"]), here["timeline"], before["timeline"], lowest)
-        end = parse_lsn(self._one("SELECT pg_current_wal_flush_lsn()::text")[0])
+        # Not the flushed end: a snapshot's past is where WAL was being written, and flushed only soon after.
+        end = parse_lsn(self._one("SELECT pg_current_wal_insert_lsn()::text")[0])
         if end < lowest:
             raise StopError(
                 "the source stands before what the log holds",
