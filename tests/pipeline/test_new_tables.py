@@ -34,7 +34,7 @@ def _sites(*quick: str, slow: tuple[str, ...] = ()) -> pytest.MarkDecorator:
 ENGINES = _sites(
     "POSTGRES18",
     "MARIADB118",
-    slow=("POSTGRES14", "POSTGRES15", "POSTGRES16", "POSTGRES17", "MYSQL57", "MYSQL80", "MYSQL9", "MARIADB1011"),
+    slow=("POSTGRES14", "POSTGRES15", "POSTGRES16", "POSTGRES17", "MYSQL80", "MYSQL9", "MARIADB1011"),
 )
 POSTGRES = _sites("POSTGRES18", slow=("POSTGRES14",))
 FAMILY = _sites("MYSQL80", slow=("MARIADB118",))
